@@ -1,0 +1,163 @@
+"""What can go wrong with a request to Apify, sorted by what the caller can do about it."""
+
+from __future__ import annotations
+
+import json
+from typing import ClassVar
+
+#: Longest message of Apify's that is repeated in ours, in characters.
+MESSAGE_LIMIT = 500
+
+
+class ApiError(Exception):
+    """
+    A request to Apify failed.
+
+    :param message: one sentence that says what happened and what to do; never holds the token or a query string.
+    :param status: HTTP status, or ``None`` when no answer was read.
+    :param type: Apify's ``error.type``, or ``None``.
+    :param retry_after: seconds that Apify asks to wait, or ``None``.
+    """
+
+    #: Whether the same request can succeed later without anybody changing anything.
+    transient: ClassVar[bool] = False
+
+    def __init__(
+        self, message: str, *, status: int | None = None, type: str | None = None, retry_after: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.type = type
+        self.retry_after = retry_after
+        #: Whether Apify may have carried the request out although it failed.
+        self.outcome_unknown = False
+
+
+class AuthenticationError(ApiError):
+    """Apify does not accept the token (401)."""
+
+
+class PermissionDeniedError(ApiError):
+    """The token is valid but may not do this (403)."""
+
+
+class NotFoundError(ApiError):
+    """The Actor, version or build does not exist, or this token cannot see it (404)."""
+
+
+class InvalidRequestError(ApiError):
+    """Apify refuses the request as it is (400 and other 4xx)."""
+
+
+class QuotaError(ApiError):
+    """The account's credits or monthly limit are used up (402, ``platform-feature-disabled``)."""
+
+
+class CapacityError(ApiError):
+    """The account's memory for builds and runs is taken; it clears as other jobs end."""
+
+    transient = True
+
+
+class RateLimitError(ApiError):
+    """Too many requests (429)."""
+
+    transient = True
+
+
+class ServerError(ApiError):
+    """Apify or a proxy failed (5xx, 408), or sent something that is not the API's JSON."""
+
+    transient = True
+
+    def __init__(self, message: str, **kwargs: object) -> None:
+        super().__init__(message, **kwargs)  # type: ignore[arg-type]
+        self.outcome_unknown = True
+
+
+class NetworkError(ApiError):
+    """
+    No complete answer arrived: name resolution, connection, TLS, timeout, reset.
+
+    :param sent: whether the request may have reached Apify.
+    """
+
+    transient = True
+
+    def __init__(self, message: str, *, sent: bool) -> None:
+        super().__init__(message)
+        self.outcome_unknown = sent
+
+
+#: ``error.type`` decides before the status does: Apify sends the same type under several statuses (API §1.8, §3.2).
+_BY_TYPE: dict[str, type[ApiError]] = {
+    "actor-memory-limit-exceeded": CapacityError,
+    "concurrent-runs-limit-exceeded": CapacityError,
+    "platform-feature-disabled": QuotaError,
+    "not-enough-usage-to-run-paid-actor": QuotaError,
+    "rate-limit-exceeded": RateLimitError,
+    "insufficient-permissions": PermissionDeniedError,
+    "token-not-provided": AuthenticationError,
+    "invalid-token": AuthenticationError,
+    "user-or-token-not-found": AuthenticationError,
+    "record-not-found": NotFoundError,
+    "record-or-token-not-found": NotFoundError,
+    "actor-not-found": NotFoundError,
+    "build-not-found": NotFoundError,
+}
+_BY_STATUS: dict[int, type[ApiError]] = {
+    401: AuthenticationError,
+    402: QuotaError,
+    403: PermissionDeniedError,
+    404: NotFoundError,
+    408: ServerError,
+    429: RateLimitError,
+}
+
+_ADVICE: dict[type[ApiError], str] = {
+    AuthenticationError: "Put a valid API token (Apify Console, Settings, API & Integrations) into the"
+    " connection's password.",
+    PermissionDeniedError: "Use a token whose owner may do this; scoped tokens cannot modify Actors.",
+    NotFoundError: "Check the id, and that the token's account can see it.",
+    InvalidRequestError: "Check the arguments.",
+    QuotaError: "Raise the limit or add credits in Apify Console, Billing; retrying does not help.",
+    CapacityError: "It clears as other builds and runs end. To keep it from happening, give the tasks an Airflow pool"
+    " with include_deferred=True and a slot for each 4 GB of the account's memory.",
+    RateLimitError: "Spread the requests, or retry later.",
+    ServerError: "Retry later.",
+}
+
+
+def from_answer(what: str, status: int, body: bytes, retry_after: float | None = None) -> ApiError:
+    """
+    Sort a failed answer by ``error.type``, else by HTTP status.
+
+    :param what: what was asked, for the message: ``"POST /v2/acts/x/builds"``.
+    :param body: the answer's body; anything but Apify's error object is left out of the message.
+    """
+    type_, said = _error_of(body)
+    cls = _BY_TYPE.get(type_ or "") or _BY_STATUS.get(status)
+    if cls is None:
+        cls = ServerError if status >= 500 or status < 400 else InvalidRequestError
+    code = f"HTTP {status}" + (f", {type_}" if type_ else "")
+    message = f"Apify answered {what} with {code}" + (f": {said.rstrip('.')}." if said else ".")
+    return cls(f"{message} {_ADVICE[cls]}", status=status, type=type_, retry_after=retry_after)
+
+
+def unreadable(what: str, status: int, why: str) -> ServerError:
+    """Give the error for an answer of success whose body is not what the API sends, such as a proxy's HTML page."""
+    return ServerError(
+        f"The answer to {what} (HTTP {status}) is not Apify's JSON: {why}. If it persists, look for a proxy or login"
+        " page between Airflow and Apify, and check the connection's host.",
+        status=status,
+    )
+
+
+def _error_of(body: bytes) -> tuple[str | None, str]:
+    try:
+        error = json.loads(body)["error"]
+        type_, message = error.get("type"), error.get("message")
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None, ""
+    said = " ".join(message.split())[:MESSAGE_LIMIT] if isinstance(message, str) else ""
+    return (type_[:100] if isinstance(type_, str) else None), said

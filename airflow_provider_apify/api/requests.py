@@ -1,0 +1,197 @@
+"""Requests to Apify as values, and the one table of which may be sent again after which failure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from airflow_provider_apify.api.errors import ApiError, CapacityError, RateLimitError
+
+#: Longest wait that Apify grants a request, in seconds; it clips higher ones silently (API §2).
+MAX_WAIT_SECONDS = 60
+
+#: Most items of a list in one page.
+PAGE_LIMIT = 1000
+
+#: ``/v2/actors`` reaches the same handlers (API §0).
+_ACTORS = "/v2/acts"
+
+_VERSION = re.compile(r"([0-9]|[1-9][0-9])\.([0-9]|[1-9][0-9])")
+
+
+class Repeat(Enum):
+    """What sending a request twice does."""
+
+    HARMLESS = "harmless"
+    #: It may start a second job: Apify knows no idempotency key.
+    STARTS_ANOTHER = "starts another"
+
+
+@dataclass(frozen=True)
+class Request:
+    """One call of the API: ``path`` and ``query`` are text, quoted when the target is put together."""
+
+    method: str
+    #: Path with its segments already quoted.
+    path: str
+    query: tuple[tuple[str, str], ...] = ()
+    repeat: Repeat = Repeat.HARMLESS
+    #: Seconds that the server may hold its answer back.
+    wait: int = 0
+
+    @property
+    def target(self) -> str:
+        """Path and query as they go on the wire."""
+        return f"{self.path}?{urlencode(self.query)}" if self.query else self.path
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path}"
+
+
+@dataclass(frozen=True)
+class JobKind:
+    """What differs between Apify's kinds of job. Builds are the only kind so far; runs share the rest."""
+
+    name: str
+    path: str
+    start_path: str
+
+
+BUILD = JobKind(name="build", path="/v2/actor-builds", start_path="builds")
+
+
+def may_repeat(request: Request, error: ApiError) -> bool:
+    """
+    Tell whether ``request`` may be sent again by itself after ``error``.
+
+    ==================  ===========  ===================  ===============================
+    sending twice       429          nothing was sent     5xx, 408, timeout, reset, HTML
+    ==================  ===========  ===================  ===============================
+    is harmless         yes          yes                  yes
+    starts another job  yes          yes                  no: it may have started
+    ==================  ===========  ===================  ===============================
+
+    Every other answer is final for the request; the account's memory limit is for the caller to wait out.
+    """
+    if isinstance(error, RateLimitError):
+        return True
+    if not error.transient or isinstance(error, CapacityError):
+        return False
+    return request.repeat is Repeat.HARMLESS or not error.outcome_unknown
+
+
+def start_build(
+    actor_id: str,
+    *,
+    version: str,
+    tag: str | None = None,
+    use_cache: bool | None = None,
+    beta_packages: bool | None = None,
+    wait_for_finish: int | None = None,
+) -> Request:
+    """
+    Build an Actor (``POST /v2/acts/:actorId/builds``, API §1.2). ``None`` leaves a parameter to Apify's default.
+
+    :raises ValueError: an argument cannot be what it is said to be; the message names it.
+    """
+    query = _query(
+        version=check_version(version),
+        tag=check_tag(tag),
+        useCache=use_cache,
+        betaPackages=beta_packages,
+        waitForFinish=check_wait(wait_for_finish),
+    )
+    return Request(
+        "POST",
+        f"{_ACTORS}/{actor_segment(actor_id)}/{BUILD.start_path}",
+        query,
+        Repeat.STARTS_ANOTHER,
+        wait=wait_for_finish or 0,
+    )
+
+
+def list_builds(actor_id: str, *, limit: int = PAGE_LIMIT, offset: int = 0, desc: bool = True) -> Request:
+    """List an Actor's builds by start time (API §1.3). ``limit``: 1 to 1000."""
+    query = _query(desc=desc, limit=limit, offset=offset or None)
+    return Request("GET", f"{_ACTORS}/{actor_segment(actor_id)}/builds", query)
+
+
+def get_build(build_id: str, *, wait_for_finish: int | None = None) -> Request:
+    """Get a build, holding the answer back for up to ``wait_for_finish`` (0 to 60) seconds while it is unfinished."""
+    query = _query(waitForFinish=check_wait(wait_for_finish) or None)
+    return Request("GET", f"{BUILD.path}/{segment(build_id, 'build_id')}", query, wait=wait_for_finish or 0)
+
+
+def abort_build(build_id: str) -> Request:
+    """Abort a build. Harmless to repeat; does nothing to one that has ended (API §1.5)."""
+    return Request("POST", f"{BUILD.path}/{segment(build_id, 'build_id')}/abort")
+
+
+def get_build_log(build_id: str) -> Request:
+    """Get a build's whole log as text; there is no range (API §1.9)."""
+    return Request("GET", f"{BUILD.path}/{segment(build_id, 'build_id')}/log")
+
+
+def get_actor(actor_id: str) -> Request:
+    return Request("GET", f"{_ACTORS}/{actor_segment(actor_id)}")
+
+
+def get_user() -> Request:
+    """Ask whose token this is. The answer holds a proxy password: never log it (API §7)."""
+    return Request("GET", "/v2/users/me")
+
+
+def check_version(version: object) -> str:
+    """Give ``version`` back, or raise a ``ValueError`` that says why it is none."""
+    if not isinstance(version, str):
+        raise ValueError(
+            f"version must be a string such as '0.1', got {version!r} ({type(version).__name__}): as a number 0.10 and"
+            " 0.1 are the same, as Actor versions they differ. Quote it; with native rendering, keep the template from"
+            " turning it into a number."
+        )
+    if not _VERSION.fullmatch(version):
+        raise ValueError(f"version must be MAJOR.MINOR, each 0 to 99, such as '0.1'; got {version!r}")
+    return version
+
+
+def check_tag(tag: object) -> str | None:
+    if tag is not None and (not isinstance(tag, str) or not tag.strip()):
+        raise ValueError(f"tag must be a non-empty string such as 'latest', or left out; got {tag!r}")
+    return tag
+
+
+def check_wait(seconds: object) -> int | None:
+    if seconds is None:
+        return None
+    if isinstance(seconds, bool) or not isinstance(seconds, int) or not 0 <= seconds <= MAX_WAIT_SECONDS:
+        raise ValueError(f"wait_for_finish must be a whole number of seconds from 0 to 60; got {seconds!r}")
+    return seconds
+
+
+def actor_segment(actor_id: object) -> str:
+    """Quote an Actor id: an id, ``user~name``, ``user/name`` or ``~name`` (API §0)."""
+    if isinstance(actor_id, str) and re.fullmatch(r"[^/~]+/[^/~]+", actor_id):
+        actor_id = actor_id.replace("/", "~")
+    return segment(actor_id, "actor_id")
+
+
+def segment(value: object, parameter: str) -> str:
+    """
+    Quote ``value`` as one segment of a path, so that no id can leave its place.
+
+    :raises ValueError: it is not a string, is blank, or is a segment that HTTP libraries resolve (``.``, ``..``).
+    """
+    if not isinstance(value, str) or not value.strip() or value in (".", ".."):
+        raise ValueError(f"{parameter} must be an id of Apify's; got {value!r}")
+    return quote(value, safe="~")
+
+
+def _query(**parameters: Any) -> tuple[tuple[str, str], ...]:
+    return tuple(
+        (name, str(value).lower() if isinstance(value, bool) else str(value))
+        for name, value in parameters.items()
+        if value is not None
+    )

@@ -1,0 +1,80 @@
+"""What both transports send with each request, and how both read the answer."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+from airflow_provider_apify import __version__
+from airflow_provider_apify.api import errors
+from airflow_provider_apify.api.requests import Request
+
+#: Largest answer that is read, in bytes. A page of 1000 builds has about one megabyte.
+BODY_LIMIT = 32 * 1024 * 1024
+
+USER_AGENT = f"airflow-provider-apify/{__version__} (Python/{platform.python_version()})"
+
+
+def headers(fingerprint: object = "") -> dict[str, str]:
+    """Give the headers of a request: who asks, as Apify wants integrations to say it (API §9)."""
+    return {
+        "Accept": "application/json",
+        "User-Agent": f"{USER_AGENT} {fingerprint}".strip(),
+        "x-apify-integration-platform": "airflow",
+    }
+
+
+def read(request: Request, status: int, retry_after: str | None, body: bytes) -> Any:
+    """
+    Give the ``data`` of an answer.
+
+    :raises ApiError: the answer is an error, or is not what the API sends.
+    """
+    if 300 <= status < 400:
+        raise errors.unreadable(str(request), status, "it redirects elsewhere, which API calls do not follow")
+    if not 200 <= status < 300:
+        raise errors.from_answer(str(request), status, body, seconds_of(retry_after))
+    if len(body) > BODY_LIMIT:
+        raise errors.unreadable(str(request), status, f"it is larger than {BODY_LIMIT} bytes")
+    try:
+        answer = json.loads(body)
+    except (ValueError, RecursionError):
+        kind = "an HTML page" if body.lstrip()[:1] == b"<" else "cut off or no JSON at all"
+        raise errors.unreadable(str(request), status, f"it is {kind}") from None
+    if not isinstance(answer, dict) or "data" not in answer:
+        raise errors.unreadable(str(request), status, "it has no field 'data'")
+    return answer["data"]
+
+
+def seconds_of(retry_after: str | None) -> float | None:
+    """Read a ``Retry-After`` header, seconds or an HTTP date; ``None`` for none or nonsense."""
+    text = (retry_after or "").strip()
+    if text.isascii() and text.isdigit():
+        return float(text[:9])
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+#: Why no answer came, in words that help; the texts of libraries quote URLs and addresses.
+_KINDS = {
+    "certificate": "the server's certificate is not trusted: set the connection's ca_bundle if a company's own"
+    " authority signs it",
+    "proxy": "the proxy could not be reached or refused: check the connection's proxy, or HTTPS_PROXY and NO_PROXY",
+    "name": "the host's name could not be resolved: check the connection's host and the machine's DNS",
+    "connect timeout": "the server could not be reached in time: check the connection's host, proxy and timeout",
+    "refused": "the connection was refused: check the connection's host and port",
+    "read timeout": "no answer came in time: if a proxy cuts long requests, lower the connection's wait_seconds",
+    "tls": "the TLS connection failed: check that the connection's host speaks https",
+    "cut": "the connection was cut before the whole answer had come",
+}
+
+
+def no_answer(request: Request, kind: str, *, sent: bool) -> errors.NetworkError:
+    """Give the error for a request that got no complete answer; both transports say the same."""
+    known = "" if sent else " Nothing was sent."
+    return errors.NetworkError(f"No answer from Apify to {request}: {_KINDS[kind]}.{known}", sent=sent)

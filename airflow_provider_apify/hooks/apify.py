@@ -1,0 +1,407 @@
+"""The hook: Apify's API for tasks and triggers, with the connection's settings and our rules of retrying."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    Retrying,
+    retry_if_exception,
+    sleep_using_event,
+    stop_after_attempt,
+    stop_any,
+    stop_when_event_set,
+)
+
+from airflow_provider_apify.api import requests as api
+from airflow_provider_apify.api.errors import ApiError, AuthenticationError, NetworkError, unreadable
+from airflow_provider_apify.api.model import Actor, Build
+from airflow_provider_apify.api.requests import Request
+from airflow_provider_apify.exceptions import (
+    ApifyBuildTimeout,
+    ApifyConfigurationError,
+    ApifyConnectionNotFoundError,
+    ApifySupersededError,
+    flavoured,
+)
+from airflow_provider_apify.hooks.connection import Settings
+from airflow_provider_apify.hooks.sync_transport import SyncTransport
+from airflow_provider_apify.jobs.wait import DeadlineReached, Watch, backoff
+
+if TYPE_CHECKING:
+    from airflow_provider_apify.hooks.async_transport import AsyncTransport
+
+T = TypeVar("T")
+
+#: How often a request is sent in all when its failures pass: with the pauses between, for about a minute.
+ATTEMPTS = 8
+#: Seconds after which a refused token is read anew from the Airflow connection.
+_TOKEN_AGE = 5.0
+#: Seconds for the requests of :meth:`ApifyHook.quick`.
+_QUICK_TIMEOUT = 1.2
+#: Longest line of a log that is kept, in bytes, on average over the lines asked for.
+_LINE_BYTES = 2000
+
+
+class ApifyHook(BaseHook):
+    """
+    Talk to Apify.
+
+    Requests that may be repeated are, for about a minute, after 429, 5xx and network trouble; the one that starts a
+    build only if it is proven that Apify has not accepted it (``api.requests.may_repeat``). Failures raise an
+    :class:`~airflow_provider_apify.exceptions.ApifyApiError`, arguments and connection fields that cannot be used an
+    :class:`~airflow_provider_apify.exceptions.ApifyConfigurationError`.
+
+    :param apify_conn_id: Airflow connection of type ``apify``: the token as password, the base URL as host if it is
+        not ``https://api.apify.com``, and the fields ``proxy``, ``ca_bundle``, ``timeout``, ``wait_seconds`` and
+        ``allow_http``. It is read at the first request.
+    """
+
+    conn_name_attr = "apify_conn_id"
+    default_conn_name = "apify_default"
+    conn_type = "apify"
+    hook_name = "Apify"
+
+    def __init__(self, apify_conn_id: str = default_conn_name) -> None:
+        super().__init__()
+        self.apify_conn_id = apify_conn_id
+        #: Set it to stop retrying; requests under way go on.
+        self.stopping = threading.Event()
+        self._transport: SyncTransport | None = None
+        self._connected_at = 0.0
+
+    # -- builds ---------------------------------------------------------------------------------------------------
+
+    def start_build(
+        self,
+        actor_id: str,
+        *,
+        version: str,
+        tag: str | None = None,
+        use_cache: bool | None = None,
+        beta_packages: bool | None = None,
+        wait_for_finish: int | None = None,
+        fingerprint: object = "",
+    ) -> Build:
+        """
+        Start a build (``POST /v2/acts/:actorId/builds``, API §1.2). ``None`` leaves a parameter to Apify's default.
+
+        :param actor_id: id, ``user~name``, ``user/name`` or, for an own Actor, ``~name``.
+        :param version: version number of the Actor, ``MAJOR.MINOR``, such as ``"0.0"``.
+        :param tag: tag to put on the build if it succeeds; Apify's default is the version's build tag.
+        :param use_cache: use Docker layers of earlier builds; Apify's default is not to.
+        :param beta_packages: install the beta versions of Apify's packages; Apify's default is not to.
+        :param wait_for_finish: seconds, 0 to 60, for which Apify holds its answer back while the build is unfinished.
+        :param fingerprint: text to add to the User-Agent, which Apify records in the build's ``meta.userAgent``.
+        :return: the build, in general unfinished.
+        :raises ApifyApiError: with ``outcome_unknown`` set, a build may have been started: look with
+            :meth:`list_builds` before starting another.
+        """
+        with _arguments():
+            request = api.start_build(
+                actor_id,
+                version=version,
+                tag=tag,
+                use_cache=use_cache,
+                beta_packages=beta_packages,
+                wait_for_finish=wait_for_finish,
+            )
+        return self._call(request, Build.from_api, fingerprint=fingerprint)
+
+    def get_build(self, build_id: str, *, wait_for_finish: int | None = None, attempts: int = ATTEMPTS) -> Build:
+        """
+        Get a build (``GET /v2/actor-builds/:buildId``, API §1.3).
+
+        :param wait_for_finish: seconds, 0 to 60, to hold the answer back while the build is unfinished.
+        :param attempts: how often to send the request in all while its failures pass.
+        """
+        with _arguments():
+            request = api.get_build(build_id, wait_for_finish=wait_for_finish)
+        return self._call(request, Build.from_api, attempts=attempts)
+
+    def wait_for_build(
+        self,
+        build_id: str,
+        *,
+        timeout: float | None = None,
+        on_status: Callable[[Build], None] = lambda build: None,
+    ) -> Build:
+        """
+        Wait until a build ends, and give it whatever its status.
+
+        What passes (429, 5xx, network trouble, a 404 for some seconds, an unknown status) is waited out.
+
+        :param timeout: seconds, or ``None`` for as long as it takes; 0 looks once.
+        :param on_status: called with the unfinished build when first seen and whenever its status has changed.
+        :raises ApifyBuildTimeout: it has not ended in time; it is left running.
+        :raises ApifyApiError: asking again cannot mend it: the build is not there, or the token is refused.
+        """
+        with _arguments():
+            if timeout is not None and timeout < 0:
+                raise ValueError(f"timeout must be a number of seconds from 0, or None; got {timeout!r}")
+        deadline = None if timeout is None else time.monotonic() + timeout
+        watch = Watch(deadline, on_status, self.log.warning)
+        try:
+            while True:
+                pause: float | None
+                wait = watch.next_wait(time.monotonic(), self.settings.wait_seconds)
+                try:
+                    build = self.get_build(build_id, wait_for_finish=wait, attempts=1)
+                except ApiError as error:
+                    pause = watch.failed(error, time.monotonic())
+                else:
+                    pause = watch.seen(build, time.monotonic())
+                    if pause is None:
+                        return build
+                if self.stopping.wait(pause):
+                    raise ApifySupersededError(f"The task is being ended: no more waiting for build {build_id}.")
+        except DeadlineReached:
+            raise _timed_out(build_id, watch.build) from None
+
+    def check_build(self, build_id: str) -> Build | None:
+        """Look at a build once; ``None`` if there is no telling now. Raises what :meth:`wait_for_build` raises."""
+        watch = Watch(None, say=self.log.warning)
+        while True:
+            watch.next_wait(time.monotonic(), 0)
+            try:
+                return self.get_build(build_id, attempts=1)
+            except ApiError as error:
+                pause = watch.failed(error, time.monotonic())
+                if error.transient:
+                    return None
+                time.sleep(pause)
+
+    def abort_build(self, build_id: str, *, attempts: int = ATTEMPTS) -> Build:
+        """Abort a build (``POST /v2/actor-builds/:buildId/abort``, API §1.5). Does nothing to one that has ended."""
+        with _arguments():
+            request = api.abort_build(build_id)
+        return self._call(request, Build.from_api, attempts=attempts)
+
+    def list_builds(self, actor_id: str, *, limit: int = api.PAGE_LIMIT, desc: bool = True) -> list[Build]:
+        """
+        List an Actor's builds by start time, one page (``GET /v2/acts/:actorId/builds``, API §1.3).
+
+        :param limit: most builds to give, 1 to 1000.
+        :param desc: newest first.
+        """
+        with _arguments():
+            request = api.list_builds(actor_id, limit=limit, desc=desc)
+        return self._call(request, _builds)
+
+    def get_build_log(self, build_id: str, *, tail_lines: int = 20, attempts: int = ATTEMPTS) -> str:
+        """
+        Get the end of a build's log (``GET /v2/actor-builds/:buildId/log``, API §1.9).
+
+        The log is read as a stream: whatever its size, only about its last ``tail_lines`` times 2 kB are in memory.
+
+        :param tail_lines: how many lines that are not blank, at least 1.
+        """
+        with _arguments():
+            request = api.get_build_log(build_id)
+            if tail_lines < 1:
+                raise ValueError(f"tail_lines must be at least 1, got {tail_lines!r}")
+        tail = self._retrying(request, attempts, lambda transport: transport.tail(request, tail_lines * _LINE_BYTES))
+        lines = [line for line in tail.decode(errors="replace").splitlines() if line.strip()]
+        return "\n".join(lines[-tail_lines:])
+
+    # -- Actors, account ------------------------------------------------------------------------------------------
+
+    def get_actor(self, actor_id: str) -> Actor:
+        """Get an Actor with its versions and tagged builds (``GET /v2/acts/:actorId``, API §5)."""
+        with _arguments():
+            request = api.get_actor(actor_id)
+        return self._call(request, Actor.from_api)
+
+    def test_connection(self) -> tuple[bool, str]:
+        """Ask whose token it is (``GET /v2/users/me``), for Airflow's button *Test*. Sends one request."""
+        try:
+            user = self._call(api.get_user(), dict, attempts=1)
+        except Exception as error:
+            return False, str(error)
+        # Nothing more of that answer: it holds a proxy password.
+        name = user.get("username") or user.get("id") or "of unknown name"
+        return True, f"Connected to {self.settings.base_url} as Apify account {name}."
+
+    # -- triggers -------------------------------------------------------------------------------------------------
+
+    async def wait_for_build_async(
+        self,
+        build_id: str,
+        *,
+        deadline: float | None,
+        on_status: Callable[[Build], None] = lambda build: None,
+    ) -> Build:
+        """
+        Wait as :meth:`wait_for_build` does, on an event loop, over a session shared by all that wait there.
+
+        :param deadline: epoch seconds, or ``None``.
+        """
+        from asyncio import sleep
+
+        async with self.shared_transport() as transport:
+            watch = Watch(deadline, on_status, self.log.warning)
+            try:
+                while True:
+                    pause: float | None
+                    try:
+                        longest = (await transport.settings()).wait_seconds
+                        request = api.get_build(build_id, wait_for_finish=watch.next_wait(time.time(), longest))
+                        build = _parsed(request, Build.from_api, await transport.send(request))
+                    except ApiError as error:
+                        pause = watch.failed(flavoured(error), time.time())
+                    else:
+                        pause = watch.seen(build, time.time())
+                        if pause is None:
+                            return build
+                    await sleep(pause)
+            except DeadlineReached:
+                raise _timed_out(build_id, watch.build) from None
+
+    async def abort_build_async(self, build_id: str) -> None:
+        """Abort a build from an event loop, trying again for as long as the caller lets it."""
+        request = api.abort_build(build_id)
+        async with self.shared_transport() as transport:
+            async for attempt in AsyncRetrying(**_rules(request, ATTEMPTS)):
+                with attempt:
+                    await transport.send(request)
+
+    def shared_transport(self) -> AbstractAsyncContextManager[AsyncTransport]:
+        """Give the session that this event loop keeps for the connection."""
+        from airflow_provider_apify.hooks.async_transport import shared_transport
+
+        return shared_transport(self.apify_conn_id, self._load_settings_async)
+
+    # -- inside ---------------------------------------------------------------------------------------------------
+
+    @property
+    def settings(self) -> Settings:
+        """The checked connection."""
+        return self._connected().settings
+
+    def _connected(self) -> SyncTransport:
+        if self._transport is None:
+            self._transport = SyncTransport(self._load_settings())
+            self._connected_at = time.monotonic()
+        return self._transport
+
+    def _load_settings(self) -> Settings:
+        try:
+            connection = self.get_connection(self.apify_conn_id)
+        except AirflowNotFoundException:
+            raise ApifyConnectionNotFoundError(
+                f"The connection {self.apify_conn_id!r} (apify_conn_id) is not defined in Airflow. Add it, such as with:"
+                f" airflow connections add {self.apify_conn_id} --conn-type apify --conn-password YOUR_APIFY_TOKEN"
+            ) from None
+        with _arguments():
+            return Settings.of(
+                self.apify_conn_id,
+                host=connection.host,
+                port=connection.port,
+                password=connection.password,
+                extra=connection.extra_dejson,
+            )
+
+    async def _load_settings_async(self) -> Settings:
+        from asgiref.sync import sync_to_async
+
+        try:
+            # Airflow's own ``aget_connection`` fails under ``dag.test()`` of 3.3.2 (AF §4).
+            return await sync_to_async(self._load_settings)()
+        except ApifyConfigurationError:
+            raise
+        except Exception as error:
+            # The task that defers has read it, so it was there: this passes, or the deadline comes.
+            raise NetworkError(f"The connection could not be read: {error}", sent=False) from None
+
+    def _call(
+        self, request: Request, parse: Callable[[Any], T], *, fingerprint: object = "", attempts: int = ATTEMPTS
+    ) -> T:
+        def send(transport: SyncTransport) -> T:
+            return _parsed(request, parse, transport.send(request, fingerprint))
+
+        return self._retrying(request, attempts, send)
+
+    def _retrying(self, request: Request, attempts: int, send: Callable[[SyncTransport], T]) -> T:
+        stop = stop_any(stop_after_attempt(attempts), stop_when_event_set(self.stopping))
+        rules = {**_rules(request, attempts), "stop": stop, "sleep": sleep_using_event(self.stopping)}
+        result: T = Retrying(**rules)(self._once, send)
+        return result
+
+    def _once(self, send: Callable[[SyncTransport], T]) -> T:
+        try:
+            try:
+                return send(self._connected())
+            except AuthenticationError:
+                # The token may have been rotated since the connection was read, if that was a while ago.
+                if time.monotonic() - self._connected_at < _TOKEN_AGE:
+                    raise
+                self.close()
+                return send(self._connected())
+        except ApiError as error:
+            raise flavoured(error) from None
+
+    def connect(self) -> None:
+        """Read and check the Airflow connection, now rather than at the first request; nothing is sent."""
+        self._connected()
+
+    def quick(self) -> ApifyHook:
+        """
+        Give a hook for a moment when time is short: it has a session of its own, no patience, and asks Airflow nothing.
+
+        :meth:`connect` or a request must have come before.
+        """
+        hook = ApifyHook(self.apify_conn_id)
+        hook._transport = SyncTransport(replace(self._connected().settings, timeout=_QUICK_TIMEOUT))
+        hook._connected_at = time.monotonic()
+        return hook
+
+    def close(self) -> None:
+        """Close the connections to Apify. The next request opens one, with the Airflow connection read anew."""
+        if self._transport is not None:
+            self._transport.close()
+            self._transport = None
+
+
+def _rules(request: Request, attempts: int) -> dict[str, Any]:
+    """Give the retry rules of a request as arguments for tenacity, the same for both transports."""
+
+    def again(error: BaseException) -> bool:
+        return isinstance(error, ApiError) and api.may_repeat(request, error)
+
+    def pause(state: RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome else None
+        return backoff(state.attempt_number - 1, error) if isinstance(error, ApiError) else 0.0
+
+    return {"retry": retry_if_exception(again), "wait": pause, "stop": stop_after_attempt(attempts), "reraise": True}
+
+
+def _parsed(request: Request, parse: Callable[[Any], T], data: Any) -> T:
+    try:
+        return parse(data)
+    except (ValueError, TypeError) as error:
+        raise unreadable(str(request), 200, str(error)) from None
+
+
+def _builds(data: Any) -> list[Build]:
+    return [Build.from_api(item) for item in data["items"]]
+
+
+def _timed_out(build_id: str, build: Build | None) -> ApifyBuildTimeout:
+    seen = f"it is {build.status}" if build else "it could not be seen"
+    return ApifyBuildTimeout(f"Build {build_id} has not ended within the time given; {seen}.")
+
+
+@contextmanager
+def _arguments() -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise ApifyConfigurationError(str(error)) from None

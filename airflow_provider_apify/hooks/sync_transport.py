@@ -1,0 +1,140 @@
+"""Requests to Apify from a worker, over ``requests``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import requests
+import urllib3.exceptions
+from requests.auth import AuthBase
+
+from airflow_provider_apify.api.errors import ApiError, NetworkError
+from airflow_provider_apify.api.requests import Repeat, Request
+from airflow_provider_apify.hooks import answers
+from airflow_provider_apify.hooks.connection import Settings
+
+#: What is raised while an answer is read.
+_BROKEN = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
+
+
+class SyncTransport:
+    """A session with Apify. Sends each request once; not for use by several threads at a time."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._session = self._new_session()
+
+    def close(self) -> None:
+        self._session.close()
+
+    def send(self, request: Request, fingerprint: object = "") -> Any:
+        """
+        Send ``request`` once and give its ``data``.
+
+        :raises ApiError: see :mod:`airflow_provider_apify.api.errors`.
+        """
+        # A connection from the pool may be one that the server is about to close: for a start, not knowing whether
+        # it was sent costs more than a handshake.
+        fresh = request.repeat is Repeat.STARTS_ANOTHER
+        session = self._new_session() if fresh else self._session
+        try:
+            response = self._open(session, request, fingerprint)
+            with response:
+                body = b"".join(self._chunks(request, response, answers.BODY_LIMIT + 1))
+            return answers.read(request, response.status_code, response.headers.get("Retry-After"), body)
+        finally:
+            if fresh:
+                session.close()
+
+    def tail(self, request: Request, limit: int) -> bytes:
+        """Give the last ``limit`` bytes of a text answer, holding no more than about that in memory."""
+        with self._open(self._session, request) as response:
+            tail = b""
+            for chunk in self._chunks(request, response, None):
+                tail = (tail + chunk)[-limit:]
+            if response.status_code != 200:
+                answers.read(request, response.status_code, response.headers.get("Retry-After"), tail)
+            return tail
+
+    def _new_session(self) -> requests.Session:
+        session = requests.Session()
+        # Without this, requests replaces our header by what ~/.netrc says about the host.
+        session.trust_env = False
+        session.auth = _BearerAuth(self.settings.token)
+        session.verify = self.settings.ca_bundle or True
+        if self.settings.proxy:
+            session.proxies = {"http": self.settings.proxy, "https": self.settings.proxy}
+        return session
+
+    def _open(self, session: requests.Session, request: Request, fingerprint: object = "") -> requests.Response:
+        try:
+            return session.request(
+                request.method,
+                self.settings.base_url + request.target,
+                headers=answers.headers(fingerprint),
+                timeout=(self.settings.timeout, request.wait + self.settings.timeout),
+                allow_redirects=False,
+                stream=True,
+            )
+        except requests.RequestException as error:
+            raise _network_error(request, error) from None
+
+    def _chunks(self, request: Request, response: requests.Response, most: int | None) -> Iterator[bytes]:
+        """Read an answer as it comes, at most ``most`` bytes of it, within its time even if it only trickles."""
+        ends = time.monotonic() + request.wait + 4 * self.settings.timeout
+        size = 0
+        try:
+            while chunk := response.raw.read1(65536, decode_content=True):
+                yield chunk
+                size += len(chunk)
+                if most is not None and size >= most:
+                    return
+                if time.monotonic() > ends:
+                    raise NetworkError(f"The answer to {request} trickles in too slowly. Retry later.", sent=True)
+        except _BROKEN as error:
+            raise _network_error(request, error) from None
+
+
+class _BearerAuth(AuthBase):
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {self._token}"
+        return request
+
+
+#: Failures before the first byte of a request is sent, by what urllib3 wraps (``requests`` has no word for most).
+_UNSENT = (
+    urllib3.exceptions.NewConnectionError,
+    urllib3.exceptions.ConnectTimeoutError,
+    urllib3.exceptions.ProxyError,
+)
+
+
+def _network_error(request: Request, error: BaseException) -> ApiError:
+    """Sort a failure of the transport. The texts of libraries stay out of the message: they quote URLs."""
+    reason = getattr(error.args[0], "reason", None) if error.args else None
+    certificate = "certificate verify failed" in str(error).lower()
+    unsent = isinstance(reason, _UNSENT) or isinstance(error, requests.exceptions.InvalidURL) or certificate
+    return answers.no_answer(request, _kind(error, reason, certificate), sent=not unsent)
+
+
+def _kind(error: BaseException, reason: object, certificate: bool) -> str:
+    if certificate:
+        return "certificate"
+    if isinstance(reason, urllib3.exceptions.ProxyError):
+        return "proxy"
+    if isinstance(reason, urllib3.exceptions.NameResolutionError):
+        return "name"
+    if isinstance(error, requests.exceptions.ConnectTimeout):
+        return "connect timeout"
+    if isinstance(reason, urllib3.exceptions.NewConnectionError):
+        return "refused"
+    if isinstance(error, (requests.Timeout, urllib3.exceptions.TimeoutError)) or "timed out" in str(error):
+        return "read timeout"
+    if isinstance(error, requests.exceptions.SSLError) or isinstance(reason, urllib3.exceptions.SSLError):
+        return "tls"
+    return "cut"

@@ -1,0 +1,176 @@
+"""
+Start a build once.
+
+Apify has no idempotency key, but it records the ``User-Agent`` of whoever starts a build and lists an Actor's builds
+newest first (API §1.3, §3.3). So the request that starts a build carries a fingerprint of the attempt, and whoever
+does not know whether a build was started looks for that fingerprint before sending again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from airflow_provider_apify.api.errors import ApiError, NotFoundError
+from airflow_provider_apify.api.model import Build
+
+#: Pauses in seconds between looks for a build whose start got no answer: replicas lag, the official client allows 3 s.
+LOOK_AGAIN = (0.0, 0.5, 1.0, 2.0)
+#: How often a start whose outcome stayed unknown, and that no look found, is sent in all.
+SENDS = 3
+
+_FINGERPRINT = re.compile(r"\bairflow/([0-9a-f]{32})\.(\d{1,9})\b")
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """
+    One attempt that a user asked for, as it stands in the User-Agent: ``airflow/<task>.<epoch>``.
+
+    :param task: 32 hex digits that stand for one task instance of one deployment.
+    :param epoch: number of the try that began the attempt: automatic retries keep it, a clear raises it.
+    """
+
+    task: str
+    epoch: int
+
+    @classmethod
+    def of(cls, *parts: object, epoch: int) -> Fingerprint:
+        """Make the fingerprint of a task instance from all that tells it from others."""
+        digest = hashlib.sha256(json.dumps([str(part) for part in parts]).encode()).hexdigest()
+        return cls(digest[:32], epoch)
+
+    @classmethod
+    def found_in(cls, user_agent: str) -> Fingerprint | None:
+        match = _FINGERPRINT.search(user_agent)
+        return cls(match[1], int(match[2])) if match else None
+
+    def __str__(self) -> str:
+        return f"airflow/{self.task}.{self.epoch}"
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """What an earlier try of the task wrote down: its fingerprint and the build that it had."""
+
+    fingerprint: Fingerprint
+    build_id: str
+
+
+class Calls(Protocol):
+    """What starting needs from the outside. All but ``pause`` may raise :class:`ApiError`."""
+
+    def send(self) -> Build:
+        """Send the request that starts a build, exactly once unless it is proven that nothing was accepted."""
+
+    def recent(self) -> Sequence[Build]:
+        """List the Actor's newest builds."""
+
+    def get(self, build_id: str, /) -> Build: ...
+
+    def abort(self, build_id: str, /) -> object: ...
+
+    def pause(self, seconds: float, /) -> object: ...
+
+    def stopped(self) -> bool:
+        """Whether the task is being ended: nothing more may be started."""
+
+
+@dataclass(frozen=True)
+class Started:
+    build: Build
+    #: Whether the build was there already, started by an earlier try or by a request whose answer was lost.
+    adopted: bool
+
+
+class Superseded(Exception):
+    """The task has been cleared and started anew elsewhere, or is being ended: this try must start nothing."""
+
+
+def start_once(
+    calls: Calls,
+    mark: Fingerprint,
+    *,
+    first_try: bool,
+    remembered: Remembered | None = None,
+    abort_earlier: bool = True,
+    say: Callable[[str], None] = lambda line: None,
+) -> Started:
+    """
+    Give the one build of the attempt ``mark``: the one that is there, or a new one.
+
+    :param first_try: nobody can have started a build for this task before: no look is needed.
+    :param remembered: what an earlier try wrote down, if anything.
+    :param abort_earlier: abort unfinished builds of attempts before this one.
+    :raises Superseded: see there.
+    :raises ApiError: no build could be started. With ``outcome_unknown`` set, one may have been; the next try looks.
+    """
+
+    def look() -> Build | None:
+        return _look(calls, mark, remembered, abort_earlier, say)
+
+    if not first_try and (build := look()):
+        return Started(build, adopted=True)
+    for attempt in range(1, SENDS + 1):
+        if calls.stopped():
+            raise Superseded("The task is being ended: no build is started.")
+        try:
+            return Started(calls.send(), adopted=False)
+        except ApiError as error:
+            if not error.outcome_unknown:
+                raise
+            say(f"{error} Apify may have started the build: looking for it before sending again.")
+            for seconds in LOOK_AGAIN:
+                calls.pause(seconds)
+                if build := look():
+                    return Started(build, adopted=True)
+            if attempt == SENDS:
+                raise
+    raise AssertionError("unreachable")
+
+
+def _look(
+    calls: Calls,
+    mark: Fingerprint,
+    remembered: Remembered | None,
+    abort_earlier: bool,
+    say: Callable[[str], None],
+) -> Build | None:
+    """Find this attempt's build; abort what is too much of it, and what earlier attempts left unfinished."""
+    try:
+        recent = calls.recent()
+    except ApiError:
+        if remembered is None:
+            raise
+        recent = ()
+    marked = [(build, found) for build in recent if (found := Fingerprint.found_in(build.user_agent))]
+    if remembered and all(build.id != remembered.build_id for build, _ in marked):
+        try:
+            marked.append((calls.get(remembered.build_id), remembered.fingerprint))
+        except NotFoundError:
+            pass
+    ours = [(build, found.epoch) for build, found in marked if found.task == mark.task]
+    if any(epoch > mark.epoch for _, epoch in ours):
+        raise Superseded("The task was cleared and a newer attempt has started its build: this try starts none.")
+    if abort_earlier:
+        for build, epoch in ours:
+            if epoch < mark.epoch and build.is_live:
+                say(f"Aborting build {_named(build)}, left unfinished by an earlier attempt of this task.")
+                calls.abort(build.id)
+    usable = sorted(
+        (build for build, epoch in ours if epoch == mark.epoch and (build.is_succeeded or build.is_live)),
+        key=lambda build: (not build.is_succeeded, build.started_at is None, build.started_at, build.id),
+    )
+    for build in usable[1:]:
+        if build.is_live:
+            say(f"Aborting build {_named(build)}: this attempt already has build {_named(usable[0])}.")
+            calls.abort(build.id)
+    return usable[0] if usable else None
+
+
+def _named(build: Build) -> str:
+    return f"{build.build_number or '(no number)'} ({build.id})"

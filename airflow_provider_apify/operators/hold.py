@@ -1,0 +1,179 @@
+"""
+The build that a worker holds: started in a thread of its own, let go or aborted when the task ends early.
+
+``on_kill`` runs in a signal handler on the main thread, which ``execute`` may have left anywhere: holding a lock of the
+logging system, half-way through a message to Airflow's supervisor, in the request that starts the build. It has five
+seconds before SIGKILL. So whatever may block is left to threads, with a limit on each wait, and only the main thread
+logs.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTaskTimeout, TaskDeferred
+
+from airflow_provider_apify.exceptions import ApifyBuildTimeout
+from airflow_provider_apify.jobs.ownership import Unknown, may_abort, state_of
+
+if TYPE_CHECKING:
+    from airflow.sdk.types import Logger
+
+    from airflow_provider_apify.hooks.apify import ApifyHook
+    from airflow_provider_apify.jobs.start import Fingerprint, Started
+
+T = TypeVar("T")
+
+#: Seconds that a task being killed waits for Airflow's word on it, for the id of a build being started, and in all.
+STATE_LIMIT, ID_LIMIT, KILL_LIMIT = 1.0, 3.4, 4.7
+#: Ways to end a try after which Airflow, or the user's deadline, lets no other try go on with the build.
+_FINAL = (AirflowFailException, AirflowTaskTimeout, ApifyBuildTimeout)
+
+
+class Hold:
+    """
+    One try's hold on the build of its attempt.
+
+    :param hook: with its settings resolved, so that ending the build needs no word with Airflow.
+    :param ti: the running task instance.
+    :param abort: whether to abort the build at all when the task ends early.
+    """
+
+    def __init__(self, hook: ApifyHook, ti: Any, log: Logger, *, abort: bool) -> None:
+        self._hook = hook
+        self._ti = ti
+        self._log = log
+        self._abort = abort
+        #: Whether another try goes on with the build if this one ends without Airflow ending the task.
+        self._next_try = ti.try_number <= ti.max_tries
+        self._fingerprint: Fingerprint | None = None
+        self._build_id: str | None = None
+        #: Set when nothing more can become known of a build.
+        self._known = threading.Event()
+        self._maybe_started = False
+
+    def start(self, fingerprint: Fingerprint, start: Callable[[], Started]) -> Started:
+        """Run ``start`` in a thread of its own, so that its answer can still come while ``on_kill`` waits for it."""
+        self._fingerprint = fingerprint
+        self._maybe_started = True
+        future: Future[Started] = Future()
+
+        def run() -> None:
+            try:
+                started = start()
+                self.take(started.build.id)
+                future.set_result(started)
+            except BaseException as error:
+                self._maybe_started = getattr(error, "outcome_unknown", False)
+                self._known.set()
+                future.set_exception(error)
+
+        threading.Thread(target=contextvars.copy_context().run, args=(run,), name="apify-start", daemon=True).start()
+        return future.result()
+
+    def take(self, build_id: str) -> None:
+        """Hold a build that is there."""
+        self._build_id = build_id
+        self._known.set()
+
+    def release(self) -> None:
+        """The build has ended, or is somebody else's business from here on."""
+        self._abort = False
+
+    @contextmanager
+    def during(self) -> Iterator[None]:
+        """Around all that a try does with its build: if the try ends by an exception, decide on the build."""
+        try:
+            yield
+        except TaskDeferred:
+            raise
+        except BaseException as error:
+            self._end_of_try(error)
+            raise
+
+    def on_kill(self) -> None:
+        """Abort the build if Airflow says that the task has ended or was cleared, within ``KILL_LIMIT`` seconds."""
+        if not self._abort:
+            return
+        report: list[str] = []
+        thread = threading.Thread(target=self._kill, args=(report,), name="apify-kill", daemon=True)
+        thread.start()
+        thread.join(KILL_LIMIT)
+        for line in report or [self._search_advice("The build could not be aborted in time.")]:
+            self._log.warning("%s", line)
+
+    def _end_of_try(self, error: BaseException) -> None:
+        if not self._abort:
+            return
+        if self._next_try and not isinstance(error, _FINAL):
+            if self._build_id:
+                self._log.info("Build %s is left to the next try of this task.", self._build_id)
+            return
+        self._hook.stopping.set()
+        self._known.wait(ID_LIMIT)
+        self._log.warning("%s", self._abort_now(attempts=3))
+
+    def _kill(self, report: list[str]) -> None:
+        begun = time.monotonic()
+        if not may_abort(_within(STATE_LIMIT, self._state), next_try=self._next_try):
+            self._abort = False
+            report.append("The task goes on elsewhere: its build is left running.")
+            return
+        self._hook.stopping.set()
+        self._known.wait(max(0.0, begun + ID_LIMIT - time.monotonic()))
+        report.append(self._abort_now(attempts=2))
+
+    def _abort_now(self, attempts: int) -> str:
+        """Abort the build and say how that went."""
+        self._abort = False
+        if self._build_id is None:
+            if not self._maybe_started:
+                return "No build was started."
+            return self._search_advice("A build may have been started.")
+        try:
+            build = self._hook.quick().abort_build(self._build_id, attempts=attempts)
+        except Exception as error:
+            return f"Build {self._build_id} could not be aborted: {error}"
+        if build.is_terminal:
+            return f"Build {self._build_id} is {build.status}."
+        return f"Build {self._build_id} is being aborted, since its task has ended."
+
+    def _search_advice(self, what: str) -> str:
+        return (
+            f"{what} If this task runs again, it finds and ends it; else look in Apify Console for an unfinished build"
+            f" whose user agent holds {self._fingerprint}."
+        )
+
+    def _state(self) -> str | None:
+        from airflow.sdk.execution_time import task_runner
+
+        # Before Airflow 3.2 the channel has no lock: a word on it now could garble what the main thread is sending.
+        if not hasattr(task_runner.SUPERVISOR_COMMS, "_thread_lock"):
+            raise RuntimeError("the supervisor cannot be asked safely")
+        ti = self._ti
+        states = ti.get_task_states(
+            dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index
+        )
+        return state_of(states, ti.run_id)
+
+
+def _within(seconds: float, ask: Callable[[], T]) -> T | Unknown:
+    """Call ``ask`` in a thread, which may never end, and take its answer if it comes in time."""
+    answers: list[T] = []
+
+    def run() -> None:
+        try:
+            answers.append(ask())
+        except Exception:
+            pass
+
+    thread = threading.Thread(target=run, name="apify-ask", daemon=True)
+    thread.start()
+    thread.join(seconds)
+    return answers[0] if answers else Unknown.STATE

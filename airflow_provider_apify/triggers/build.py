@@ -1,0 +1,112 @@
+"""Wait for a build in the triggerer."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from airflow_provider_apify.api.model import Build
+from airflow_provider_apify.exceptions import ApifyException, to_event
+from airflow_provider_apify.hooks.apify import ApifyHook
+from airflow_provider_apify.jobs.ownership import Unknown, may_abort, state_of
+
+
+class ApifyBuildTrigger(BaseTrigger):
+    """
+    Wait until a build ends, the deadline comes or asking again cannot help, then send one event.
+
+    ==========  ===============================================================================
+    ``status``  further fields of the event
+    ==========  ===============================================================================
+    ``ended``   ``build_id``, ``build``: its summary, whether it succeeded or not
+    ``error``   ``build_id``, and the exception as ``exceptions.to_event`` gives it; the
+                deadline is an ``ApifyBuildTimeout``
+    ==========  ===============================================================================
+
+    :param build_id: the build.
+    :param apify_conn_id: Airflow connection. The token itself is never stored with a trigger.
+    :param deadline: epoch seconds, so that a restart of the triggerer does not move it; ``None`` for none.
+    :param abort_on_kill: abort the build when Airflow says that the task was ended or cleared (Airflow 3.3). For the
+        task that started the build; who merely waits does not own it.
+    """
+
+    def __init__(
+        self,
+        *,
+        build_id: str,
+        apify_conn_id: str,
+        deadline: float | None = None,
+        abort_on_kill: bool = False,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.build_id = build_id
+        self.apify_conn_id = apify_conn_id
+        self.deadline = deadline
+        self.abort_on_kill = abort_on_kill
+        self._fired = False
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        return (
+            "airflow_provider_apify.triggers.build.ApifyBuildTrigger",
+            {
+                "build_id": self.build_id,
+                "apify_conn_id": self.apify_conn_id,
+                "deadline": self.deadline,
+                "abort_on_kill": self.abort_on_kill,
+            },
+        )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        event = await self._wait()
+        self._fired = True
+        # Nothing after it and nothing around it: see "Ending" in the design.
+        yield TriggerEvent({**event, "build_id": self.build_id})  # type: ignore[no-untyped-call]
+
+    async def on_kill(self) -> None:
+        """Abort the build if its task was ended or cleared. Airflow also calls this when it moves the trigger."""
+        if self._fired or not self.abort_on_kill:
+            return
+        # Another triggerer takes over a trigger that moves, so there is always a next try.
+        if not may_abort(await self._state(), next_try=True):
+            self.log.info("The task goes on elsewhere: build %s is left running.", self.build_id)
+            return
+        try:
+            await ApifyHook(self.apify_conn_id).abort_build_async(self.build_id)
+            self.log.info("The task was ended or cleared: build %s is aborted.", self.build_id)
+        except ApifyException as error:
+            self.log.warning("Build %s could not be aborted: %s", self.build_id, error)
+
+    async def _wait(self) -> dict[str, Any]:
+        try:
+            build = await ApifyHook(self.apify_conn_id).wait_for_build_async(
+                self.build_id, deadline=self.deadline, on_status=self._say
+            )
+        except ApifyException as error:
+            return {"status": "error", **to_event(error)}
+        except Exception as error:
+            # What leaves run() would be printed by a worker that does not know the token yet, so nothing does.
+            self.log.exception("Waiting for build %s failed in a way that is not foreseen.", self.build_id)
+            message = f"Waiting for build {self.build_id} failed ({type(error).__name__}); the log above says more."
+            return {"status": "error", **to_event(ApifyException(message))}
+        return {"status": "ended", "build": build.summary()}
+
+    def _say(self, build: Build) -> None:
+        self.log.info("Build %s is %s.", build.build_number or build.id, build.status)
+
+    async def _state(self) -> str | Unknown | None:
+        ti = self.task_instance
+        if ti is None:
+            return Unknown.STATE
+        try:
+            from airflow.sdk.execution_time.comms import GetTaskStates
+            from airflow.sdk.execution_time.task_runner import SUPERVISOR_COMMS
+
+            answer = await SUPERVISOR_COMMS.asend(
+                GetTaskStates(dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index)
+            )
+            return state_of(answer.task_states, ti.run_id)  # type: ignore[union-attr]
+        except Exception:
+            self.log.warning("Airflow did not say what became of the task.", exc_info=True)
+            return Unknown.STATE

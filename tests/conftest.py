@@ -1,0 +1,15 @@
+"""What all tests share: Airflow in its own home, no database, no leftovers of the caller's environment."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+
+for name in [name for name in os.environ if name.startswith("AIRFLOW_") or name.lower().endswith("_proxy")]:
+    del os.environ[name]
+os.environ.update(
+    AIRFLOW_HOME=tempfile.mkdtemp(prefix="airflow-"),
+    AIRFLOW__CORE__UNIT_TEST_MODE="False",
+    AIRFLOW__CORE__LOAD_EXAMPLES="False",
+    NO_PROXY="127.0.0.1,localhost",
+)
