@@ -111,6 +111,7 @@ class Runner:
         """Run one stretch of a try, until it ends, defers or reschedules."""
         if not resume and not self.reschedules:
             self.supervisor.xcoms.clear()
+            self.supervisor.first_start = timezone.utcnow()
         ti = self.task_instance(task, **resume)
         context = ti.get_template_context()
         if not self.supervisor.has_store:

@@ -297,7 +297,7 @@ class ApifyHook(BaseHook):
             connection = self.get_connection(self.apify_conn_id)
         except AirflowNotFoundException:
             raise ApifyConnectionNotFoundError(
-                f"The connection {self.apify_conn_id!r} (apify_conn_id) is not defined in Airflow. Add it, such as with:"
+                f"Airflow has no connection {self.apify_conn_id!r} (apify_conn_id). Add one, for example with:"
                 f" airflow connections add {self.apify_conn_id} --conn-type apify --conn-password YOUR_APIFY_TOKEN"
             ) from None
         with _arguments():
@@ -396,7 +396,7 @@ def _builds(data: Any) -> list[Build]:
 
 def _timed_out(build_id: str, build: Build | None) -> ApifyBuildTimeout:
     seen = f"it is {build.status}" if build else "it could not be seen"
-    return ApifyBuildTimeout(f"Build {build_id} has not ended within the time given; {seen}.")
+    return ApifyBuildTimeout(f"Build {build_id} has not ended within the task's timeout; {seen}.")
 
 
 @contextmanager

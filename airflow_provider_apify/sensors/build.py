@@ -80,7 +80,7 @@ class ApifyBuildSensor(BaseSensorOperator):
         self.console_url: str | None = None
 
     def execute(self, context: Context) -> dict[str, Any] | None:
-        with self._soft_fail():
+        with self._our_way():
             if self.reschedule and not self.deferrable:
                 return super().execute(context)  # type: ignore[no-any-return]
             hook = self._hook()
@@ -94,7 +94,7 @@ class ApifyBuildSensor(BaseSensorOperator):
                     self.build_id, timeout=self.timeout, on_status=partial(outcome.say_status, self)
                 )
             except ApifyBuildTimeout as error:
-                raise ApifyBuildSensorTimeout(*error.args) from None
+                raise AirflowSensorTimeout(*error.args) from None
             return self._finish(context, hook, build.summary())
 
     def poke(self, context: Context) -> bool | PokeReturnValue:
@@ -112,24 +112,26 @@ class ApifyBuildSensor(BaseSensorOperator):
         except ApifyBuildTimeout as error:
             if self._is_limited_by_execution():
                 raise AirflowTaskTimeout(f"execution_timeout: {error}") from None
-            raise ApifyBuildSensorTimeout(*error.args) from None
+            raise AirflowSensorTimeout(*error.args) from None
         return self._finish(context, self._hook(), summary)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Airflow's way back from a deferral; ``soft_fail`` means the same here as on the other ways."""
-        with self._soft_fail():
+        """Airflow's way back from a deferral."""
+        with self._our_way():
             return super().resume_execution(next_method, next_kwargs, context)
 
     @contextmanager
-    def _soft_fail(self) -> Iterator[None]:
-        """Skip instead of failing where the user wants that, on every way of waiting for the same exceptions."""
+    def _our_way(self) -> Iterator[None]:
+        """Time out with the same exception, and skip instead of failing in the same cases, on every way of waiting."""
         try:
             yield
         except (AirflowFailException, AirflowSensorTimeout, AirflowTaskTimeout) as error:
-            if not (self.soft_fail or self.never_fail):
-                raise
-            which = "soft_fail" if self.soft_fail else "never_fail"
-            raise AirflowSkipException(f"Skipping, as {which} is set: {error}") from error
+            if self.soft_fail or self.never_fail:
+                which = "soft_fail" if self.soft_fail else "never_fail"
+                raise AirflowSkipException(f"Skipping, as {which} is set: {error}") from error
+            if isinstance(error, AirflowSensorTimeout):
+                raise ApifyBuildSensorTimeout(*error.args) from None
+            raise
 
     def _hook(self) -> ApifyHook:
         from airflow_provider_apify.hooks.apify import ApifyHook

@@ -1,0 +1,46 @@
+"""
+Rebuild an Actor every night, and use the build's stats in the next task.
+
+One task starts the build and waits for it, deferred: no worker is held meanwhile. If the build fails, a retry of the
+task starts a fresh one; if a worker dies, the retry goes on with the build that is there.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from airflow.sdk import DAG, Param, task
+
+from airflow_provider_apify.operators.build import ApifyBuildOperator
+
+with DAG(
+    dag_id="apify_nightly_rebuild",
+    schedule="0 3 * * *",
+    start_date=datetime(2026, 1, 1),
+    catchup=False,
+    params={"actor": Param("~hello-world", type="string", description="id, user/name, or ~name for an own Actor")},
+    tags=["apify", "example"],
+):
+    rebuild = ApifyBuildOperator(
+        task_id="rebuild",
+        actor_id="{{ params.actor }}",
+        use_cache=False,
+        wait_for_completion=True,
+        deferrable=True,
+        timeout=timedelta(hours=1),
+        retries=2,
+        retry_delay=timedelta(minutes=1),
+    )
+
+    @task
+    def report(summary: dict[str, Any]) -> str:
+        stats = summary["stats"] or {}
+        line = (
+            f"Build {summary['build_number']} {summary['status']} in {summary['duration_seconds']} s,"
+            f" computeUnits: {stats.get('computeUnits')}, image: {stats.get('imageSizeBytes')} bytes"
+        )
+        print(line)
+        return line
+
+    report(rebuild.output["summary"])  # type: ignore[arg-type]

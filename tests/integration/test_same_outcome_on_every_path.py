@@ -1,0 +1,165 @@
+"""Promise 4: however a task waits, it ends in the same state, with the same XComs, exception and outcome in the log."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import pytest
+
+from airflow_provider_apify.emulator import Emulator
+from tests.integration.conftest import ended, operator, sensor, start_build
+from tests.runner import Runner
+
+SENSOR_MODES: dict[str, dict[str, Any]] = {
+    "worker": {"mode": "poke"},
+    "reschedule": {"mode": "reschedule", "poke_interval": 0},
+    "deferred": {"deferrable": True},
+    "deferred, mode=reschedule": {"deferrable": True, "mode": "reschedule"},
+}
+OPERATOR_MODES: dict[str, dict[str, Any]] = {
+    "worker": {"wait_for_completion": True},
+    "long-poll first": {"wait_for_completion": True, "wait_for_finish": 30},
+    "deferred": {"wait_for_completion": True, "deferrable": True},
+}
+
+#: Scenario: the Actor, whether the build is over before the task looks, state without soft_fail, exception of the
+#: sensor, exception of the operator.
+SCENARIOS: dict[str, tuple[str, bool, str, str | None, str | None]] = {
+    "succeeds at once": ("hello-world", True, "success", None, None),
+    "succeeds later": ("hello-world", False, "success", None, None),
+    "fails at once": ("always-fails", True, "failed", "ApifyBuildFailedFinal", "ApifyBuildFailed"),
+    "fails later": ("always-fails", False, "failed", "ApifyBuildFailedFinal", "ApifyBuildFailed"),
+    "is timed out by Apify": ("times-out", False, "failed", "ApifyBuildFailedFinal", "ApifyBuildFailed"),
+    "outlasts the timeout": ("slow-build", False, "failed", "ApifyBuildSensorTimeout", "ApifyBuildTimeout"),
+    "401": ("hello-world", False, "failed", "ApifyAuthenticationError", "ApifyAuthenticationError"),
+}
+
+
+def expected_xcoms(build: dict[str, Any], state: str) -> dict[str, Any]:
+    """What the XComs must be, worked out from what Apify says of the build."""
+    url = f"https://console.apify.com/actors/{build['actId']}#/builds/{build['buildNumber']}"
+    xcoms = {
+        "build_id": build["id"],
+        "build_number": build["buildNumber"],
+        "actor_id": build["actId"],
+        "_link_ApifyBuildLink": url,
+    }
+    if build["finishedAt"]:
+        xcoms["stats"] = build["stats"]
+        xcoms["summary"] = {
+            "build_id": build["id"],
+            "actor_id": build["actId"],
+            "build_number": build["buildNumber"],
+            "status": build["status"],
+            "started_at": time(build["startedAt"]).isoformat(),
+            "finished_at": time(build["finishedAt"]).isoformat(),
+            "duration_seconds": round((time(build["finishedAt"]) - time(build["startedAt"])).total_seconds(), 3),
+            "stats": build["stats"],
+            "usage": build["usage"],
+            "usage_total_usd": build["usageTotalUsd"],
+            "console_url": url,
+        }
+    return xcoms
+
+
+def time(text: str) -> dt.datetime:
+    return dt.datetime.fromisoformat(text.replace("Z", "+00:00"))
+
+
+@pytest.mark.parametrize("soft_fail", [False, True], ids=["hard", "soft_fail"])
+@pytest.mark.parametrize("scenario", SCENARIOS)
+@pytest.mark.parametrize("mode", SENSOR_MODES)
+def test_sensor(
+    mode: str, scenario: str, soft_fail: bool, apify: Emulator, runner: Runner, capsys: pytest.CaptureFixture[str]
+) -> None:
+    actor, over, state, exception, _ = SCENARIOS[scenario]
+    timeout = 1.0 if scenario == "outlasts the timeout" else 60.0
+    build_id = start_build(apify, actor)
+    if over:
+        ended(apify)
+    if scenario == "401":
+        apify.token = "rotated"
+
+    outcome = runner.run_to_end(
+        lambda: sensor(build_id, retries=1, soft_fail=soft_fail, timeout=timeout, **SENSOR_MODES[mode])
+    )
+
+    check(outcome, "skipped" if soft_fail and state == "failed" else state, exception, apify, capsys)
+    if outcome.state == "success":
+        assert outcome.xcoms["return_value"] == outcome.xcoms["summary"]
+    assert not any(request.path.endswith("/abort") for request in apify.requests)
+
+
+# With a refused token an operator has nothing to wait for; a long-poll comes before the timeout starts.
+@pytest.mark.parametrize(
+    ("mode", "scenario"),
+    [
+        (mode, scenario)
+        for mode in OPERATOR_MODES
+        for scenario in SCENARIOS
+        if scenario != "401" and (mode, scenario) != ("long-poll first", "outlasts the timeout")
+    ],
+)
+def test_operator(
+    mode: str, scenario: str, apify: Emulator, runner: Runner, capsys: pytest.CaptureFixture[str]
+) -> None:
+    actor, over, state, _, exception = SCENARIOS[scenario]
+    timeout = 1.0 if scenario == "outlasts the timeout" else None
+    if over:
+        apify.build_seconds = 0
+
+    outcome = runner.run_to_end(lambda: operator(f"~{actor}", timeout=timeout, **OPERATOR_MODES[mode]))
+
+    if timeout:
+        ended(apify)
+        assert apify.builds[0]["status"] == "ABORTED"
+        assert (outcome.state, type(outcome.error).__name__) == (state, exception)
+        assert "summary" not in outcome.xcoms
+        return
+    check(outcome, state, exception, apify, capsys)
+    if outcome.state == "success":
+        assert outcome.xcoms["return_value"] == apify.builds[0]["id"]
+
+
+def check(outcome: Any, state: str, exception: str | None, apify: Emulator, capsys: pytest.CaptureFixture[str]) -> None:
+    build = apify.builds[0]
+    log = capsys.readouterr().out
+    assert outcome.state == state
+    xcoms = {key: value for key, value in outcome.xcoms.items() if key != "return_value"}
+    if exception == "ApifyAuthenticationError":
+        assert xcoms == {"_link_ApifyBuildLink": ""}
+    else:
+        assert xcoms == expected_xcoms(build, state)
+    if state == "success":
+        assert f"Build {build['buildNumber']} of Actor {build['actId']} SUCCEEDED after" in log
+    elif state == "failed":
+        assert type(outcome.error).__name__ == exception
+        if build["finishedAt"] and exception != "ApifyAuthenticationError":
+            assert f"{build['status']} after" in str(outcome.error)
+            assert outcome.error.log_tail.splitlines()[-1] in log
+    assert apify.token not in log
+
+
+def test_an_operator_whose_token_is_refused_starts_nothing(apify: Emulator, runner: Runner) -> None:
+    apify.token = "rotated"
+    outcome = runner.run_to_end(lambda: operator(version="0.0", retries=3))
+    assert (outcome.state, type(outcome.error).__name__) == ("failed", "ApifyAuthenticationError")
+    assert "password" in str(outcome.error)
+    assert apify.builds == []
+
+
+@pytest.mark.parametrize("deferrable", [False, True])
+def test_execution_timeout_ends_the_wait_in_the_same_way(deferrable: bool, apify: Emulator, runner: Runner) -> None:
+    apify.build_seconds = 30
+
+    def task() -> Any:
+        return operator(
+            wait_for_completion=True, deferrable=deferrable, execution_timeout=dt.timedelta(seconds=1), retries=1
+        )
+
+    outcome = runner.run_to_end(task)
+
+    assert (outcome.state, type(outcome.error).__name__) == ("up_for_retry", "AirflowTaskTimeout")
+    ended(apify)
+    assert apify.builds[0]["status"] == "ABORTED"
