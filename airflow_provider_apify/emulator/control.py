@@ -1,0 +1,68 @@
+"""The emulator's own endpoints, below ``/emulator``: no token, no faults, and they are not in the ledger."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
+from pydantic import BaseModel, Field
+
+from airflow_provider_apify.emulator.call import Call
+from airflow_provider_apify.emulator.faults import Fault
+from airflow_provider_apify.emulator.objects import build_object
+
+
+class Settings(BaseModel, extra="forbid"):
+    """What can be changed while the emulator runs; what is left out stays."""
+
+    build_seconds: float | None = Field(None, ge=0)
+    memory_mbytes: int | None = Field(None, ge=0)
+    token: str | None = Field(None, min_length=1)
+
+
+async def _call(request: Request) -> Call:
+    call: Call = request.state.call
+    return call
+
+
+Here = Annotated[Call, Depends(_call)]
+
+control = APIRouter()
+
+
+@control.get("/")
+async def about() -> Response:
+    return PlainTextResponse("An emulator of the Apify API, for tests: it builds nothing and costs nothing.\n")
+
+
+@control.get("/emulator/ledger")
+async def ledger(call: Here) -> Response:
+    builds = [build_object(build) for build in call.world.builds.values()]
+    return JSONResponse({"requests": [asdict(record) for record in call.world.requests], "builds": builds})
+
+
+@control.post("/emulator/faults")
+async def add_fault(call: Here, fault: Fault) -> Response:
+    return JSONResponse(asdict(call.faults.add(fault)), 201)
+
+
+@control.delete("/emulator/faults")
+async def clear_faults(call: Here) -> Response:
+    call.faults.clear()
+    return Response(status_code=204)
+
+
+@control.put("/emulator/settings")
+async def change_settings(call: Here, settings: Settings) -> Response:
+    for name, value in settings.model_dump(exclude_none=True).items():
+        setattr(call.world, name, value)
+    return Response(status_code=204)
+
+
+@control.post("/emulator/reset")
+async def reset(call: Here) -> Response:
+    call.world.reset()
+    call.faults.reset()
+    return Response(status_code=204)

@@ -1,0 +1,217 @@
+"""The emulator as a server in a background thread of this process."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, TypeVar
+
+from uvicorn import Config
+from uvicorn.server import ServerState
+
+from airflow_provider_apify.emulator.app import app
+from airflow_provider_apify.emulator.call import Front
+from airflow_provider_apify.emulator.connection import Connection
+from airflow_provider_apify.emulator.faults import Fault, Faults
+from airflow_provider_apify.emulator.objects import build_object
+from airflow_provider_apify.emulator.world import Actor, RequestRecord, World
+
+DEFAULT_TOKEN = "emulator-token"
+
+_BACKLOG = 4096
+_KEEP_ALIVE_SECONDS = 75
+
+T = TypeVar("T")
+
+
+class Emulator:
+    """
+    A local stand-in for Apify's API. Use it as a context manager; its methods may be called from any thread.
+
+    :param port: 0 lets the system choose a free one.
+    :param token: the one API token that is valid.
+    :param build_seconds: how long a build takes; 0: as short as possible.
+    :param memory_mbytes: the account's limit; an unfinished build takes 4096.
+    :param seed: makes build ids and faults with a probability repeatable.
+    :param ssl_certfile: PEM file with a certificate; makes it an HTTPS server.
+    :param ssl_keyfile: PEM file with its key; default: in the same file.
+    """
+
+    def __init__(
+        self,
+        *,
+        port: int = 0,
+        host: str = "127.0.0.1",
+        token: str = DEFAULT_TOKEN,
+        build_seconds: float = 5.0,
+        memory_mbytes: int = 65536,
+        seed: int = 0,
+        ssl_certfile: str | None = None,
+        ssl_keyfile: str | None = None,
+    ) -> None:
+        self.url = ""
+        self._address = (host, port)
+        self._world = World(token=token, build_seconds=build_seconds, memory_mbytes=memory_mbytes, seed=seed)
+        self._faults = Faults(seed)
+        self._ssl = None
+        if ssl_certfile is not None:
+            self._ssl = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self._ssl.load_cert_chain(ssl_certfile, ssl_keyfile)
+        self._stopping = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> Emulator:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """
+        Serve from now on; ``url`` is known when this returns.
+
+        :raises OSError: the address cannot be listened on.
+        """
+        host, port = self._address
+        listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        shown_host = f"[{host}]" if ":" in host else host
+        self.url = f"{'https' if self._ssl else 'http'}://{shown_host}:{listener.getsockname()[1]}"
+        self._stopping = asyncio.Event()
+        ready = threading.Event()
+        self._thread = threading.Thread(
+            target=lambda: asyncio.run(self._serve(listener, ready)), name="apify-emulator", daemon=True
+        )
+        self._thread.start()
+        ready.wait()
+
+    def stop(self) -> None:
+        """Break off all connections and end; what was recorded can still be read."""
+        if self._thread is not None and self._loop is not None:
+            self._loop.call_soon_threadsafe(self._stopping.set)
+            self._thread.join()
+            self._thread = self._loop = None
+
+    @property
+    def token(self) -> str:
+        return self._world.token
+
+    @token.setter
+    def token(self, token: str) -> None:
+        self._world.token = token
+
+    @property
+    def build_seconds(self) -> float:
+        return self._world.build_seconds
+
+    @build_seconds.setter
+    def build_seconds(self, seconds: float) -> None:
+        self._world.build_seconds = seconds
+
+    @property
+    def memory_mbytes(self) -> int:
+        return self._world.memory_mbytes
+
+    @memory_mbytes.setter
+    def memory_mbytes(self, mbytes: int) -> None:
+        self._world.memory_mbytes = mbytes
+
+    @property
+    def requests(self) -> list[RequestRecord]:
+        """The requests since the start or since ``clear_ledger``, oldest first; the last 100 000 at most."""
+        return self._call(lambda: [replace(record) for record in self._world.requests])
+
+    @property
+    def builds(self) -> list[dict[str, Any]]:
+        """All builds as the API shows them to their owner, oldest first."""
+        return self._call(lambda: [build_object(build) for build in self._world.builds.values()])
+
+    def add_actor(self, actor: Actor) -> None:
+        self._call(lambda: self._world.add_actor(actor))
+
+    def set_actor(self, name: str, *, outcome: str | None = None, build_seconds: float | None = None) -> None:
+        """Change how later builds of an Actor end and how long they take; ``None`` leaves that as it is."""
+        self._call(lambda: self._world.set_actor(name, outcome=outcome, build_seconds=build_seconds))
+
+    def add_fault(self, fault: Fault) -> Fault:
+        return self._call(lambda: self._faults.add(fault))
+
+    def clear_faults(self) -> None:
+        self._call(self._faults.clear)
+
+    def clear_ledger(self) -> None:
+        """Forget the requests seen; builds stay."""
+        self._call(lambda: self._world.requests.clear())
+
+    def reset(self) -> None:
+        """Return to the state just after the start, settings and Actors included."""
+
+        def reset() -> None:
+            self._world.reset()
+            self._faults.reset()
+
+        self._call(reset)
+
+    def finish_build(self, build_id: str, status: str = "SUCCEEDED") -> None:
+        """End a build now; one that has ended stays as it is."""
+        self._call(lambda: self._world.finish(self._world.builds[build_id], status))
+
+    def delete_build(self, build_id: str) -> None:
+        """Delete a build in whatever state, as if someone else had done it."""
+        self._call(lambda: self._world.delete(self._world.builds[build_id]))
+
+    def wait_for(self, predicate: Callable[[Emulator], bool], timeout: float = 10.0) -> None:
+        """
+        Wait until ``predicate(self)`` is true.
+
+        :param timeout: seconds.
+        :raises TimeoutError: it did not become true; the message sums up what was seen.
+        """
+        deadline = time.monotonic() + timeout
+        while not predicate(self):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"not so within {timeout} s; the emulator has seen {self._summary()}")
+            time.sleep(0.005)
+
+    def _summary(self) -> str:
+        seen = Counter(f"{record.method} {record.path} -> {record.status}" for record in self.requests)
+        seen.update(f"build {build['status']}" for build in self.builds)
+        return "; ".join(f"{count} x {what}" for what, count in seen.items()) or "nothing"
+
+    def _call(self, work: Callable[[], T]) -> T:
+        async def on_loop() -> T:
+            return work()
+
+        if self._loop is None:
+            return work()
+        return asyncio.run_coroutine_threadsafe(on_loop(), self._loop).result()
+
+    async def _serve(self, listener: socket.socket, ready: threading.Event) -> None:
+        loop = self._loop = asyncio.get_running_loop()
+        front: Any = Front(app, self._world, self._faults)
+        config = Config(
+            front, http="h11", ws="none", log_config=None, proxy_headers=False, timeout_keep_alive=_KEEP_ALIVE_SECONDS
+        )
+        state = ServerState()
+        server = await loop.create_server(
+            lambda: Connection(config, state), sock=listener, ssl=self._ssl, backlog=_BACKLOG
+        )
+        ready.set()
+        await self._stopping.wait()
+        server.close()
+        self._world.stop_timers()
+        for connection in list(state.connections):
+            connection.transport.abort()
+        for task in state.tasks:
+            task.cancel()
+        await asyncio.gather(*state.tasks)

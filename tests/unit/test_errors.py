@@ -1,0 +1,285 @@
+"""api/errors.py, the table of retries in api/requests.py, and hooks/answers.py: what an answer means."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from email.utils import formatdate
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from airflow_provider_apify.api import errors, requests
+from airflow_provider_apify.api.errors import (
+    ApiError,
+    AuthenticationError,
+    CapacityError,
+    InvalidRequestError,
+    NetworkError,
+    NotFoundError,
+    PermissionDeniedError,
+    QuotaError,
+    RateLimitError,
+    ServerError,
+)
+from airflow_provider_apify.api.requests import Repeat, Request
+from airflow_provider_apify.hooks import answers
+
+WHAT = "POST /v2/acts/a1/builds"
+GET = Request("GET", "/v2/actor-builds/b1")
+TOO_DEEP = b"[" * 100_000
+
+
+def body(type_: object, message: object = "Something is wrong.") -> bytes:
+    return json.dumps({"error": {"type": type_, "message": message}}).encode()
+
+
+@pytest.mark.parametrize(
+    ("status", "cls"),
+    [
+        (400, InvalidRequestError),
+        (401, AuthenticationError),
+        (402, QuotaError),
+        (403, PermissionDeniedError),
+        (404, NotFoundError),
+        (405, InvalidRequestError),
+        (408, ServerError),
+        (409, InvalidRequestError),
+        (429, RateLimitError),
+        (500, ServerError),
+        (502, ServerError),
+        (503, ServerError),
+        (504, ServerError),
+        (599, ServerError),
+        (199, ServerError),
+    ],
+)
+@pytest.mark.parametrize("sent", [b"", b"<html>Bad gateway</html>", body("some-new-type"), body(None)], ids=repr)
+def test_a_status_decides_where_the_type_is_unknown(status: int, cls: type[ApiError], sent: bytes) -> None:
+    error = errors.from_answer(WHAT, status, sent)
+    assert (type(error), error.status) == (cls, status)
+
+
+@pytest.mark.parametrize(
+    ("status", "type_", "cls"),
+    [
+        (400, "actor-memory-limit-exceeded", CapacityError),
+        (402, "actor-memory-limit-exceeded", CapacityError),
+        (402, "concurrent-runs-limit-exceeded", CapacityError),
+        (403, "platform-feature-disabled", QuotaError),
+        (400, "not-enough-usage-to-run-paid-actor", QuotaError),
+        (400, "rate-limit-exceeded", RateLimitError),
+        (400, "insufficient-permissions", PermissionDeniedError),
+        (400, "token-not-provided", AuthenticationError),
+        (404, "user-or-token-not-found", AuthenticationError),
+        (400, "record-not-found", NotFoundError),
+        (400, "record-or-token-not-found", NotFoundError),
+        (400, "actor-not-found", NotFoundError),
+    ],
+)
+def test_the_type_decides_before_the_status(status: int, type_: str, cls: type[ApiError]) -> None:
+    error = errors.from_answer(WHAT, status, body(type_))
+    assert (type(error), error.status, error.type) == (cls, status, type_)
+
+
+@pytest.mark.parametrize(
+    ("status", "advice"),
+    [
+        (400, "arguments"),
+        (401, "connection's password"),
+        (402, "Billing"),
+        (403, "token"),
+        (404, "Check the id"),
+        (429, "later"),
+        (503, "later"),
+    ],
+)
+def test_a_message_names_request_and_answer_and_gives_advice(status: int, advice: str) -> None:
+    message = str(errors.from_answer(WHAT, status, body("some-type", "Apify says so")))
+    assert message.startswith(f"Apify answered {WHAT} with HTTP {status}, some-type: Apify says so. ")
+    assert advice in message.partition("Apify says so. ")[2]
+
+
+def test_the_memory_limit_is_named_and_a_pool_advised() -> None:
+    said = "By launching this job you will exceed the memory limit of 16384MB for all your Actor runs and builds."
+    message = str(errors.from_answer(WHAT, 402, body("actor-memory-limit-exceeded", said)))
+    assert "16384MB" in message and "pool" in message and "include_deferred" in message
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"<html><body>Sign in to go on</body></html>",
+        b'{"error": "<html>Sign in to go on</html>"}',
+        b'{"message": "Sign in to go on"}',
+        b'["Sign in to go on"]',
+        b'"Sign in to go on"',
+        b'{"error": {"message": ["Sign in to go on"]}}',
+        b"Sign in to go on",
+    ],
+)
+def test_a_body_that_is_not_apifys_error_stays_out_of_the_message(sent: bytes) -> None:
+    assert "Sign in" not in str(errors.from_answer(WHAT, 502, sent))
+    assert "html" not in str(errors.from_answer(WHAT, 502, sent))
+
+
+@pytest.mark.parametrize("sent", [body("some-type", "one\r\ntwo\nthree"), body("some\r\ntype")], ids=repr)
+def test_a_message_is_a_single_line(sent: bytes) -> None:
+    assert len(str(errors.from_answer(WHAT, 400, sent)).splitlines()) == 1
+
+
+def test_what_apify_says_is_cut_to_a_bearable_length() -> None:
+    assert len(str(errors.from_answer(WHAT, 400, body("t" * 10_000, "m" * 1_000_000)))) < 1000
+
+
+@given(status=st.integers(100, 599), sent=st.binary() | st.text().map(lambda text: body(text, text)))
+@example(500, b"\xff\xfe")
+@example(500, b"null")
+@example(500, b'{"error": null}')
+@example(500, b"9" * 5000)
+def test_any_body_gives_an_api_error(status: int, sent: bytes) -> None:
+    error = errors.from_answer(WHAT, status, sent)
+    assert WHAT in str(error) and len(str(error)) < 1500
+
+
+def test_a_body_nested_too_deep_gives_an_api_error() -> None:
+    assert type(errors.from_answer(WHAT, 500, TOO_DEEP)) is ServerError
+
+
+RETRIES = [
+    # error, may a harmless request be sent again, may the one that starts a build
+    (AuthenticationError("x"), False, False),
+    (PermissionDeniedError("x"), False, False),
+    (NotFoundError("x"), False, False),
+    (InvalidRequestError("x"), False, False),
+    (QuotaError("x"), False, False),
+    (CapacityError("x"), False, False),
+    (RateLimitError("x"), True, True),
+    (ServerError("x"), True, False),
+    (NetworkError("x", sent=True), True, False),
+    (NetworkError("x", sent=False), True, True),
+]
+
+
+@pytest.mark.parametrize(("error", "harmless", "starts"), RETRIES, ids=lambda value: type(value).__name__)
+def test_what_may_be_sent_again_after_what(error: ApiError, harmless: bool, starts: bool) -> None:
+    assert requests.may_repeat(Request("GET", "/x", repeat=Repeat.HARMLESS), error) is harmless
+    assert requests.may_repeat(Request("POST", "/x", repeat=Repeat.STARTS_ANOTHER), error) is starts
+
+
+def test_the_table_of_retries_knows_every_error() -> None:
+    classes = {cls for cls in vars(errors).values() if isinstance(cls, type) and issubclass(cls, ApiError)}
+    assert {type(error) for error, *_ in RETRIES} == classes - {ApiError}
+
+
+@pytest.mark.parametrize("status", [408, 500, 502, 503, 504])
+def test_a_start_is_not_sent_again_after_a_status_that_proves_nothing(status: int) -> None:
+    error = errors.from_answer(WHAT, status, b"")
+    assert error.outcome_unknown
+    assert not requests.may_repeat(requests.start_build("a1", version="0.1"), error)
+
+
+def test_a_start_is_not_sent_again_after_an_unreadable_answer() -> None:
+    error = errors.unreadable(WHAT, 201, "it is an HTML page")
+    assert error.outcome_unknown
+    assert not requests.may_repeat(requests.start_build("a1", version="0.1"), error)
+
+
+@pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 429])
+def test_a_refusal_proves_that_nothing_was_started(status: int) -> None:
+    assert not errors.from_answer(WHAT, status, b"").outcome_unknown
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        ("0", 0.0),
+        ("7", 7.0),
+        (" 120 ", 120.0),
+        ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0),
+        (None, None),
+        ("", None),
+        ("soon", None),
+        ("-5", None),
+        ("1.5", None),
+        ("inf", None),
+        ("٣", None),
+        ("Wed, 99 Oct 2015 07:28:00 GMT", None),
+    ],
+)
+def test_retry_after(header: str | None, seconds: float | None) -> None:
+    assert answers.seconds_of(header) == seconds
+
+
+def test_retry_after_as_a_date_to_come() -> None:
+    seconds = answers.seconds_of(formatdate(time.time() + 100, usegmt=True))
+    assert seconds is not None and 95 < seconds <= 100
+
+
+@given(st.text() | st.integers().map(str))
+@example("9" * 5000)
+@example("Fri, 31 Dec 9999 23:59:59 -2359")
+@example("Mon, 01 Jan 0001 00:00:00 +2359")
+def test_any_retry_after_is_bearable(header: str) -> None:
+    seconds = answers.seconds_of(header)
+    assert seconds is None or (seconds >= 0 and math.isfinite(seconds))
+
+
+def test_an_error_answer_keeps_status_type_and_retry_after() -> None:
+    with pytest.raises(RateLimitError) as caught:
+        answers.read(GET, 429, "7", body("rate-limit-exceeded"))
+    assert (caught.value.status, caught.value.type, caught.value.retry_after) == (429, "rate-limit-exceeded", 7.0)
+    assert str(GET) in str(caught.value)
+
+
+@pytest.mark.parametrize("data", [{"id": "b1"}, [], None, 0])
+def test_an_answer_gives_its_data(data: object) -> None:
+    assert answers.read(GET, 201, None, json.dumps({"data": data}).encode()) == data
+
+
+@pytest.mark.parametrize(
+    ("status", "sent", "why"),
+    [
+        (301, b"", "redirects"),
+        (302, b'{"data": {}}', "redirects"),
+        (307, b"<html>", "redirects"),
+        (200, b"\n <html><body>Sign in</body></html>", "an HTML page"),
+        (200, b'{"data": {"id": "b', "cut off"),
+        (200, b"", "cut off"),
+        (200, b"\xff\xfe\xfd", "cut off"),
+        (200, TOO_DEEP, "cut off"),
+        (200, b"{}", "no field 'data'"),
+        (200, b"[]", "no field 'data'"),
+        (200, b"null", "no field 'data'"),
+    ],
+    ids=lambda value: repr(value)[:30],
+)
+def test_an_answer_that_is_not_apifys_passes_but_proves_nothing(status: int, sent: bytes, why: str) -> None:
+    with pytest.raises(ServerError, match=why) as caught:
+        answers.read(GET, status, None, sent)
+    assert caught.value.transient and caught.value.outcome_unknown
+    assert str(GET) in str(caught.value) and "Sign in" not in str(caught.value)
+
+
+def test_an_answer_too_large_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answers, "BODY_LIMIT", 12)
+    assert answers.read(GET, 200, None, b'{"data": 10}') == 10
+    with pytest.raises(ServerError, match="larger than 12 bytes"):
+        answers.read(GET, 200, None, b'{"data": 100}')
+
+
+def test_the_fingerprint_goes_into_the_user_agent() -> None:
+    assert answers.headers("airflow/abc.1")["User-Agent"].endswith(") airflow/abc.1")
+    assert answers.headers()["User-Agent"].endswith(")")
+    assert answers.headers()["x-apify-integration-platform"] == "airflow"
+
+
+@pytest.mark.parametrize("kind", answers._KINDS)
+@pytest.mark.parametrize("sent", [True, False])
+def test_no_answer_says_whether_anything_was_sent(kind: str, sent: bool) -> None:
+    error = answers.no_answer(GET, kind, sent=sent)
+    assert error.outcome_unknown is sent
+    assert str(error).startswith(f"No answer from Apify to {GET}: ")
+    assert ("Nothing was sent" in str(error)) is not sent

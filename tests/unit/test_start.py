@@ -1,0 +1,490 @@
+"""Promise 1: one logical start, one build. jobs/start.py against an Apify made of plain lists."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pendulum
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from airflow_provider_apify.api.errors import (
+    ApiError,
+    AuthenticationError,
+    CapacityError,
+    NetworkError,
+    NotFoundError,
+    RateLimitError,
+    ServerError,
+)
+from airflow_provider_apify.api.model import Build
+from airflow_provider_apify.hooks.answers import headers
+from airflow_provider_apify.jobs.start import Fingerprint, Remembered, Superseded, start_once
+
+TASK = ("dag", "run", "2026-11-23", "task", -1)
+MARK = Fingerprint.of(*TASK, epoch=3)
+EARLIER, LATER = replace(MARK, epoch=1), replace(MARK, epoch=4)
+OTHER = Fingerprint.of("dag", "run", "2026-11-23", "other task", -1, epoch=3)
+
+ANSWERED, LOST_AFTER, LOST_BEFORE, CRASH_AFTER, CRASH_BEFORE = (
+    "answered",
+    "lost after the work",
+    "lost before the work",
+    "worker dies after the work",
+    "worker dies before the work",
+)
+FATES = (ANSWERED, LOST_AFTER, LOST_BEFORE, CRASH_AFTER, CRASH_BEFORE)
+
+
+class WorkerDied(BaseException):
+    """The process is gone: nothing catches it."""
+
+
+@dataclass
+class Apify:
+    """Apify as a start sees it: builds, a list that may lag, answers that may be lost."""
+
+    #: What becomes of the next requests to start: a fate, or an error with which nothing is started.
+    sends: list[str | ApiError] = field(default_factory=list)
+    #: For how many lists each build started from now on is missing.
+    lags: list[int] = field(default_factory=list)
+    #: Errors of the next requests for the list; ``None`` for one that is answered.
+    list_errors: list[ApiError | None] = field(default_factory=list)
+    rewrites_user_agent: bool = False
+    stops_at_send: int = 99
+    builds: dict[str, Build] = field(default_factory=dict)
+    missing_for: dict[str, int] = field(default_factory=dict)
+    calls: list[str] = field(default_factory=list)
+    pauses: list[float] = field(default_factory=list)
+    _clock: int = 0
+
+    def add(self, mark: object, status: str = "RUNNING", *, started: int | None = None) -> Build:
+        self._clock += 1
+        user_agent = "a proxy" if self.rewrites_user_agent else headers(mark)["User-Agent"]
+        build = Build(
+            f"b{self._clock}",
+            status,
+            started_at=pendulum.datetime(2026, 11, 23).add(seconds=self._clock if started is None else started),
+            meta={"userAgent": user_agent},
+        )
+        self.builds[build.id] = build
+        return build
+
+    def end(self, build: Build, status: str) -> None:
+        self.builds[build.id] = replace(build, status=status)
+
+    def statuses(self) -> list[str]:
+        return [build.status for build in self.builds.values()]
+
+    def sent(self) -> int:
+        return self.calls.count("send")
+
+    # What start_once calls.
+
+    def send(self) -> Build:
+        self.calls.append("send")
+        fate = self.sends.pop(0) if self.sends else ANSWERED
+        lag = self.lags.pop(0) if self.lags else 0
+        if isinstance(fate, ApiError):
+            raise fate
+        if fate == CRASH_BEFORE:
+            raise WorkerDied
+        if fate == LOST_BEFORE:
+            raise NetworkError("timed out", sent=True)
+        build = self.add(MARK, "READY")
+        self.missing_for[build.id] = lag
+        if fate == CRASH_AFTER:
+            raise WorkerDied
+        if fate == LOST_AFTER:
+            raise ServerError("bad gateway", status=502)
+        return build
+
+    def recent(self) -> Sequence[Build]:
+        error = self.list_errors.pop(0) if self.list_errors else None
+        if error:
+            self.calls.append("list fails")
+            raise error
+        self.calls.append("list")
+        listed = [build for build in self.builds.values() if not self.missing_for.get(build.id)]
+        self.missing_for = {build_id: max(0, lag - 1) for build_id, lag in self.missing_for.items()}
+        return sorted(listed, key=lambda build: str(build.started_at), reverse=True)
+
+    def get(self, build_id: str, /) -> Build:
+        self.calls.append("get")
+        if build_id not in self.builds:
+            raise NotFoundError("no such build", status=404)
+        return self.builds[build_id]
+
+    def abort(self, build_id: str, /) -> None:
+        self.calls.append(f"abort {build_id}")
+        if self.builds[build_id].is_live:
+            self.end(self.builds[build_id], "ABORTED")
+
+    def pause(self, seconds: float, /) -> None:
+        self.pauses.append(seconds)
+
+    def stopped(self) -> bool:
+        return self.sent() >= self.stops_at_send
+
+
+def retry(apify: Apify, **options: Any) -> Any:
+    return start_once(apify, MARK, first_try=False, **options)
+
+
+def test_first_try_sends_once_without_looking() -> None:
+    apify = Apify()
+    started = start_once(apify, MARK, first_try=True)
+    assert (apify.calls, started.adopted, started.build.id) == (["send"], False, "b1")
+
+
+def test_lost_answer_adopts_the_build_that_was_started() -> None:
+    apify = Apify(sends=[LOST_AFTER])
+    started = start_once(apify, MARK, first_try=True)
+    assert (started.build.id, started.adopted) == ("b1", True)
+    assert (apify.sent(), len(apify.builds)) == (1, 1)
+
+
+@pytest.mark.parametrize("lag", [1, 2, 3])
+def test_lost_answer_adopts_a_build_that_the_list_shows_late(lag: int) -> None:
+    apify = Apify(sends=[LOST_AFTER], lags=[lag])
+    assert start_once(apify, MARK, first_try=True).build.id == "b1"
+    assert (apify.sent(), apify.calls.count("list")) == (1, lag + 1)
+
+
+def test_looks_go_on_for_longer_than_replicas_lag() -> None:
+    apify = Apify(sends=[LOST_BEFORE])
+    start_once(apify, MARK, first_try=True)
+    assert sum(apify.pauses) >= 3 and apify.pauses == sorted(apify.pauses)
+
+
+def test_request_lost_before_the_work_is_sent_again_after_looking() -> None:
+    apify = Apify(sends=[LOST_BEFORE])
+    started = start_once(apify, MARK, first_try=True)
+    assert (started.adopted, len(apify.builds)) == (False, 1)
+    assert apify.calls[0] == apify.calls[-1] == "send" and set(apify.calls[1:-1]) == {"list"}
+
+
+def test_start_gives_up_with_its_last_error_and_says_that_a_build_may_be_there() -> None:
+    apify = Apify(sends=[LOST_BEFORE] * 9)
+    with pytest.raises(NetworkError, match="timed out") as caught:
+        start_once(apify, MARK, first_try=True)
+    assert caught.value.outcome_unknown
+    assert 1 < apify.sent() < 9 and apify.calls[-1] == "list"
+
+
+def test_failure_of_the_look_after_a_lost_answer_says_that_a_build_may_be_there() -> None:
+    apify = Apify(sends=[LOST_AFTER], list_errors=[RateLimitError("slow down", status=429)])
+    with pytest.raises(ApiError) as caught:
+        start_once(apify, MARK, first_try=True)
+    assert caught.value.outcome_unknown
+    assert apify.sent() == 1
+
+
+def test_end_of_the_task_after_a_lost_answer_says_that_a_build_may_be_there() -> None:
+    apify = Apify(sends=[LOST_AFTER], lags=[99], stops_at_send=1)
+    with pytest.raises(Superseded) as caught:
+        start_once(apify, MARK, first_try=True)
+    assert getattr(caught.value, "outcome_unknown", False)
+    assert apify.sent() == 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RateLimitError("slow down", status=429),
+        NetworkError("refused", sent=False),
+        CapacityError("memory", status=402),
+        AuthenticationError("who are you", status=401),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_failure_that_proves_that_nothing_started_is_raised_at_once(error: ApiError) -> None:
+    apify = Apify(sends=[error])
+    with pytest.raises(type(error)) as caught:
+        start_once(apify, MARK, first_try=True)
+    assert caught.value is error
+    assert (apify.calls, apify.pauses) == (["send"], [])
+
+
+def test_nothing_is_sent_while_the_list_cannot_be_read() -> None:
+    apify = Apify(list_errors=[ServerError("down")])
+    with pytest.raises(ServerError):
+        retry(apify)
+    assert apify.sent() == 0
+
+
+@pytest.mark.parametrize("remembered", ["FAILED", "deleted", "earlier attempt"])
+def test_nothing_is_sent_while_the_list_cannot_be_read_and_the_remembered_build_is_of_no_use(remembered: str) -> None:
+    apify = Apify(list_errors=[ServerError("down")])
+    mark = EARLIER if remembered == "earlier attempt" else MARK
+    build = apify.add(mark, "FAILED")
+    if remembered == "deleted":
+        del apify.builds[build.id]
+    apify.add(MARK)  # started by a try that died before it could write that down
+    with pytest.raises(ServerError):
+        retry(apify, remembered=Remembered(mark, build.id))
+    assert apify.sent() == 0
+
+
+def test_lost_answer_is_not_sent_again_while_the_list_cannot_be_read() -> None:
+    apify = Apify(sends=[LOST_AFTER], list_errors=[None, *[ServerError("down")] * 20])
+    cleared = apify.add(EARLIER, "SUCCEEDED")
+    with pytest.raises(ApiError):
+        retry(apify, remembered=Remembered(EARLIER, cleared.id))
+    assert apify.sent() == 1
+
+
+@pytest.mark.parametrize("status", ["READY", "RUNNING", "SUCCEEDED", "SOMETHING-NEW"])
+def test_retry_adopts_a_build_that_may_still_do(status: str) -> None:
+    apify = Apify()
+    build = apify.add(MARK, status)
+    started = retry(apify)
+    assert (started.build, started.adopted) == (build, True)
+    assert apify.calls == ["list"]
+
+
+@pytest.mark.parametrize("status", ["FAILED", "ABORTED", "TIMED-OUT", "ABORTING", "TIMING-OUT"])
+def test_retry_replaces_a_build_that_failed_or_is_bound_to(status: str) -> None:
+    apify = Apify()
+    apify.add(MARK, status)
+    started = retry(apify)
+    assert (started.build.id, started.adopted) == ("b2", False)
+    assert (apify.calls, apify.statuses()) == (["list", "send"], [status, "READY"])
+
+
+def test_retry_prefers_a_build_that_succeeded_and_aborts_the_live_one() -> None:
+    apify = Apify()
+    apify.add(MARK, "RUNNING")
+    done = apify.add(MARK, "SUCCEEDED")
+    assert retry(apify).build == done
+    assert apify.statuses() == ["ABORTED", "SUCCEEDED"]
+
+
+@pytest.mark.parametrize("ages", [(1, 2, 3), (3, 2, 1), (2, 3, 1)])
+def test_of_several_live_builds_the_oldest_stays(ages: tuple[int, ...]) -> None:
+    apify = Apify()
+    for age in ages:
+        apify.add(MARK, started=age)
+    oldest = f"b{ages.index(1) + 1}"
+    assert retry(apify).build.id == oldest
+    assert [build.id for build in apify.builds.values() if build.is_live] == [oldest]
+
+
+def test_builds_without_a_start_time_converge_too() -> None:
+    apify = Apify()
+    for _ in range(3):
+        build = apify.add(MARK)
+        apify.builds[build.id] = replace(build, started_at=None)
+    assert retry(apify).build.id == "b1"
+    assert apify.statuses() == ["RUNNING", "ABORTED", "ABORTED"]
+
+
+def test_second_start_behind_a_stale_list_converges_at_the_next_look() -> None:
+    apify = Apify(sends=[LOST_AFTER], lags=[20])
+    assert start_once(apify, MARK, first_try=True).build.id == "b2"
+    assert apify.statuses() == ["READY", "READY"]
+    apify.missing_for.clear()
+    assert retry(apify).build.id == "b1"
+    assert apify.statuses() == ["READY", "ABORTED"]
+
+
+@pytest.mark.parametrize("status", ["READY", "RUNNING", "SOMETHING-NEW"])
+def test_new_attempt_aborts_what_an_earlier_one_left_and_starts_anew(status: str) -> None:
+    apify = Apify()
+    apify.add(EARLIER, status)
+    started = retry(apify)
+    assert (started.build.id, started.adopted) == ("b2", False)
+    assert apify.statuses() == ["ABORTED", "READY"]
+
+
+@pytest.mark.parametrize("status", ["SUCCEEDED", "FAILED", "ABORTING", "TIMING-OUT"])
+def test_new_attempt_neither_adopts_nor_aborts_an_ended_build_of_an_earlier_one(status: str) -> None:
+    apify = Apify()
+    apify.add(EARLIER, status)
+    assert not retry(apify).adopted
+    assert (apify.calls, apify.statuses()) == (["list", "send"], [status, "READY"])
+
+
+def test_new_attempt_aborts_none_if_told_so() -> None:
+    apify = Apify()
+    apify.add(EARLIER)
+    assert not retry(apify, abort_earlier=False).adopted
+    assert apify.statuses() == ["RUNNING", "READY"]
+
+
+@pytest.mark.parametrize(
+    "mark", [OTHER, replace(OTHER, epoch=1), replace(OTHER, epoch=9), "", "airflow/abc.1"], ids=str
+)
+def test_builds_of_others_are_neither_adopted_nor_aborted(mark: object) -> None:
+    apify = Apify()
+    apify.add(mark)
+    assert not retry(apify).adopted
+    assert apify.statuses() == ["RUNNING", "READY"]
+
+
+@pytest.mark.parametrize("status", ["RUNNING", "SUCCEEDED", "FAILED"])
+def test_try_that_was_overtaken_starts_and_aborts_nothing(status: str) -> None:
+    apify = Apify()
+    apify.add(EARLIER)
+    apify.add(MARK)
+    apify.add(LATER, status)
+    with pytest.raises(Superseded, match="newer attempt"):
+        retry(apify)
+    assert (apify.calls, apify.statuses()) == (["list"], ["RUNNING", "RUNNING", status])
+
+
+def test_try_that_was_overtaken_learns_it_from_what_was_written_down() -> None:
+    apify = Apify(rewrites_user_agent=True)
+    build = apify.add(LATER)
+    with pytest.raises(Superseded, match="newer attempt"):
+        retry(apify, remembered=Remembered(LATER, build.id))
+    assert apify.sent() == 0
+
+
+@pytest.mark.parametrize("first_try", [True, False])
+def test_task_being_ended_starts_nothing(first_try: bool) -> None:
+    apify = Apify(stops_at_send=0)
+    with pytest.raises(Superseded, match="being ended"):
+        start_once(apify, MARK, first_try=first_try)
+    assert apify.builds == {}
+
+
+def test_remembered_build_is_adopted_though_its_user_agent_was_rewritten() -> None:
+    apify = Apify(rewrites_user_agent=True)
+    build = apify.add(MARK)
+    assert retry(apify, remembered=Remembered(MARK, build.id)).build == build
+    assert apify.sent() == 0
+
+
+def test_remembered_build_is_adopted_though_the_list_fails() -> None:
+    apify = Apify(list_errors=[ServerError("down")])
+    build = apify.add(MARK)
+    assert retry(apify, remembered=Remembered(MARK, build.id)).build == build
+    assert apify.sent() == 0
+
+
+def test_remembered_build_of_an_earlier_attempt_is_aborted_though_its_user_agent_was_rewritten() -> None:
+    apify = Apify(rewrites_user_agent=True)
+    build = apify.add(EARLIER)
+    assert not retry(apify, remembered=Remembered(EARLIER, build.id)).adopted
+    assert apify.statuses() == ["ABORTED", "READY"]
+
+
+def test_remembered_build_that_was_deleted_is_replaced() -> None:
+    apify = Apify()
+    assert not retry(apify, remembered=Remembered(MARK, "gone")).adopted
+    assert apify.calls == ["list", "get", "send"]
+
+
+def test_nothing_is_sent_while_the_remembered_build_cannot_be_read() -> None:
+    class Unreadable(Apify):
+        def get(self, build_id: str, /) -> Build:
+            raise ServerError("down")
+
+    apify = Unreadable()
+    with pytest.raises(ServerError):
+        retry(apify, remembered=Remembered(MARK, "b1"))
+    assert apify.sent() == 0
+
+
+def test_what_is_done_besides_starting_is_said() -> None:
+    said: list[str] = []
+    apify = Apify(sends=[LOST_AFTER])
+    earlier = apify.add(EARLIER)
+    retry(apify, say=said.append)
+    assert [earlier.id in said[0], "bad gateway" in said[1]] == [True, True]
+
+
+trouble = st.sampled_from((None, ServerError("down"), RateLimitError("slow down")))
+
+
+@settings(max_examples=400)
+@given(
+    sends=st.lists(st.sampled_from(FATES), max_size=12),
+    lags=st.lists(st.integers(0, 6), max_size=12),
+    list_errors=st.lists(trouble, max_size=12),
+    fails_in_tries=st.sets(st.integers(1, 6)),
+    with_store=st.booleans(),
+)
+@example([ANSWERED, CRASH_AFTER], [], [None, ServerError("down")], {1}, True)
+@example([LOST_AFTER, LOST_AFTER, LOST_AFTER], [6, 6, 6], [], set(), False)
+def test_whatever_happens_one_build_of_an_attempt_is_left(
+    sends: list[str | ApiError],
+    lags: list[int],
+    list_errors: list[ApiError | None],
+    fails_in_tries: set[int],
+    with_store: bool,
+) -> None:
+    apify = Apify(sends=list(sends), lags=list(lags), list_errors=list(list_errors))
+    remembered: Remembered | None = None
+    for number in range(1, 7):
+        try:
+            build = start_once(apify, MARK, first_try=number == 1, remembered=remembered).build
+        except (ApiError, WorkerDied):
+            continue
+        if with_store:
+            remembered = Remembered(MARK, build.id)
+        if number not in fails_in_tries:
+            break
+        apify.end(build, "FAILED")
+
+    looked = True
+    for call in apify.calls:
+        assert call != "send" or looked, f"a start was sent again without a look: {apify.calls}"
+        looked = call == "list" or (looked and call != "send")
+
+    apify.sends, apify.list_errors = [], []
+    apify.missing_for.clear()
+    build = retry(apify, remembered=remembered).build
+    usable = [item.id for item in apify.builds.values() if item.is_live or item.is_succeeded]
+    assert usable == [build.id]
+
+
+@given(epoch=st.integers(0, 999_999_999), parts=st.lists(st.text() | st.integers()))
+def test_fingerprint_survives_the_user_agent(epoch: int, parts: list[object]) -> None:
+    mark = Fingerprint.of(*parts, epoch=epoch)
+    assert Fingerprint.found_in(headers(mark)["User-Agent"]) == mark
+    assert Fingerprint.found_in(f"{headers(mark)['User-Agent']} proxy/1.0") == mark
+
+
+@pytest.mark.parametrize(
+    "user_agent",
+    [
+        "",
+        headers()["User-Agent"],
+        "airflow/1.2",
+        f"airflow/{'a' * 32}",
+        f"airflow/{'g' * 32}.1",
+        f"x{MARK}",
+        f"{MARK}x",
+    ],
+)
+def test_user_agent_of_others_has_no_fingerprint(user_agent: str) -> None:
+    assert Fingerprint.found_in(user_agent) is None
+
+
+@pytest.mark.parametrize("position", range(len(TASK)))
+def test_fingerprint_differs_for_each_part(position: int) -> None:
+    parts: list[object] = list(TASK)
+    parts[position] = f"{parts[position]}2"
+    assert Fingerprint.of(*parts, epoch=1).task != Fingerprint.of(*TASK, epoch=1).task
+
+
+def test_fingerprint_is_the_same_in_another_process_and_release() -> None:
+    # Builds that are under way during an upgrade carry it: it must not change.
+    assert (
+        str(Fingerprint.of("dag", "run", "start", "task", -1, epoch=1)) == "airflow/a0952d348a384632b13b5e0ebdd652bb.1"
+    )
+
+
+@given(st.lists(st.text()), st.lists(st.text()))
+@example(["ab", "c"], ["a", "bc"])
+@example(["a,b"], ["a", "b"])
+@example(['a", "b'], ["a", "b"])
+@example([""], [])
+def test_parts_of_a_fingerprint_do_not_run_together(some: list[str], others: list[str]) -> None:
+    same = Fingerprint.of(*some, epoch=1) == Fingerprint.of(*others, epoch=1)
+    assert same is (some == others)
