@@ -144,4 +144,6 @@ def from_event(event: Mapping[str, Any]) -> ApifyException:
     if isinstance(error, ApifyApiError):
         error.status, error.type = event.get("http_status"), event.get("error_type")
         error.retry_after, error.outcome_unknown = None, False
+    if isinstance(error, ApifyBuildFailed):
+        error.summary, error.log_tail = {}, ""
     return error

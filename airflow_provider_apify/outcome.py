@@ -78,7 +78,8 @@ def ended(event: Mapping[str, Any] | None, build_id: str | None = None) -> dict[
     if (
         not isinstance(summary, Mapping)
         or not _is_terminal(summary.get("status"))
-        or summary.get("build_id") != (build_id or summary.get("build_id"))
+        or not isinstance(summary.get("build_id"), str)
+        or build_id not in (None, summary["build_id"])
     ):
         raise exceptions.ApifyException(
             f"The trigger's event cannot be read: {str(event)[:200]!r}. Do worker and triggerer run the same release of"

@@ -1,4 +1,5 @@
-"""A real Airflow around a block of code: api-server, scheduler, dag-processor, triggerer, on sqlite and LocalExecutor.
+"""
+A real Airflow around a block of code: api-server, scheduler, dag-processor, triggerer, on sqlite and LocalExecutor.
 
 Used by the system tests and by the demo. Every component is a child of this process in a session of its own, so that
 stopping is complete: ``airflow standalone`` leaves its children behind when it gets a SIGTERM.
@@ -58,7 +59,8 @@ QUICK = {
 
 
 class LocalAirflow:
-    """Airflow with everything it writes under ``home``; healthy inside the ``with`` block, gone after it.
+    """
+    Airflow with everything it writes under ``home``; healthy inside the ``with`` block, gone after it.
 
     :param env: goes to every component and to :meth:`cli`, over the settings made here. Nothing named ``AIRFLOW...``
         comes from the caller's own environment.
@@ -157,7 +159,8 @@ class LocalAirflow:
         return self._components[name]
 
     def restart(self, name: str, kill: signal.Signals = signal.SIGTERM) -> None:
-        """Stop one component and start it again; returns when it is healthy.
+        """
+        Stop one component and start it again; returns when it is healthy.
 
         SIGKILL takes the component's children with it at once, like the loss of a machine: for the scheduler these are
         the LocalExecutor's workers and all running tasks. SIGTERM leaves running tasks 5 s to finish.
@@ -299,8 +302,16 @@ class LocalAirflow:
         """Unpause the DAG and start a run of it: the run id."""
         dag = f"/dags/{quote(dag_id, safe='')}"
         self.api("PATCH", dag, json={"is_paused": False})
-        run = self.api("POST", f"{dag}/dagRuns", json={"logical_date": None, "conf": dict(conf or {})})
-        return str(run["dag_run_id"])
+        run_id = f"manual__{datetime.now(timezone.utc).isoformat()}"
+        body = {"dag_run_id": run_id, "logical_date": None, "conf": dict(conf or {})}
+        # sqlite gives up when another component writes for long; the id makes sure that it is one run.
+        for _ in range(5):
+            answer = self._send("POST", f"{dag}/dagRuns", json=body)
+            if answer.status_code != httpx.codes.INTERNAL_SERVER_ERROR:
+                break
+        if not answer.is_success and answer.status_code != httpx.codes.CONFLICT:
+            raise RuntimeError(f"POST {dag}/dagRuns: {answer.status_code} {answer.text}")
+        return run_id
 
     def run_state(self, dag_id: str, run_id: str) -> str:
         return str(self.api("GET", _run(dag_id, run_id))["state"])
@@ -329,7 +340,8 @@ class LocalAirflow:
     def wait_for_task(
         self, dag_id: str, run_id: str, task: str, states: Collection[str], timeout: float = 60
     ) -> dict[str, Any]:
-        """The task instance (``task_id`` or ``task_id[map_index]``) once it is in one of ``states``.
+        """
+        The task instance (``task_id`` or ``task_id[map_index]``) once it is in one of ``states``.
 
         TimeoutError, with the state last seen and the end of the log, also as soon as task and run ended otherwise.
         """
@@ -402,7 +414,8 @@ class LocalAirflow:
     # -- looking behind it ------------------------------------------------------------------------------------------
 
     def task_process(self, dag_id: str, run_id: str, task_id: str) -> int:
-        """The pid of the process that executes the operator, once the task (or ``task_id[map_index]``) runs.
+        """
+        The pid of the process that executes the operator, once the task (or ``task_id[map_index]``) runs.
 
         This is the ``pid`` that Airflow stores. Its parent, the LocalExecutor's worker, is the supervisor: killed with
         it, the loss shows after the heartbeat timeout; killed alone, it leaves the operator running as an orphan.

@@ -157,7 +157,11 @@ def _error_of(body: bytes) -> tuple[str | None, str]:
     try:
         error = json.loads(body)["error"]
         type_, message = error.get("type"), error.get("message")
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None, ""
-    said = " ".join(message.split())[:MESSAGE_LIMIT] if isinstance(message, str) else ""
-    return (type_[:100] if isinstance(type_, str) else None), said
+    return _folded(type_)[:100] or None, _folded(message)[:MESSAGE_LIMIT]
+
+
+def _folded(text: object) -> str:
+    """Give a text on one line, whatever came over the wire."""
+    return " ".join(text.split()) if isinstance(text, str) else ""

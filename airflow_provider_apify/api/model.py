@@ -241,7 +241,12 @@ def _whole(data: Mapping[str, Any], key: str) -> int | None:
 
 def _number(data: Mapping[str, Any], key: str) -> float | None:
     value = data.get(key)
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return None
 
 
 def _object(data: Mapping[str, Any], key: str) -> dict[str, Any] | None:
@@ -252,7 +257,8 @@ def _object(data: Mapping[str, Any], key: str) -> dict[str, Any] | None:
 def _time(data: Mapping[str, Any], key: str) -> DateTime | None:
     value = _text(data, key)
     try:
-        parsed = pendulum.parse(value) if value else None
+        # pendulum also reads "now", and without ``exact`` makes up the date of a time.
+        parsed = pendulum.parse(value, exact=True) if value and value[0].isdigit() else None
+        return parsed.in_timezone("UTC") if isinstance(parsed, DateTime) else None
     except (ValueError, OverflowError):
         return None
-    return parsed.in_timezone("UTC") if isinstance(parsed, DateTime) else None

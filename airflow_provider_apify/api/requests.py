@@ -158,7 +158,7 @@ def check_version(version: object) -> str:
 
 
 def check_tag(tag: object) -> str | None:
-    if tag is not None and (not isinstance(tag, str) or not tag.strip()):
+    if tag is not None and (not isinstance(tag, str) or not tag.strip() or not _is_unicode(tag)):
         raise ValueError(f"tag must be a non-empty string such as 'latest', or left out; got {tag!r}")
     return tag
 
@@ -184,9 +184,18 @@ def segment(value: object, parameter: str) -> str:
 
     :raises ValueError: it is not a string, is blank, or is a segment that HTTP libraries resolve (``.``, ``..``).
     """
-    if not isinstance(value, str) or not value.strip() or value in (".", ".."):
+    if not isinstance(value, str) or not value.strip() or value in (".", "..") or not _is_unicode(value):
         raise ValueError(f"{parameter} must be an id of Apify's; got {value!r}")
     return quote(value, safe="~")
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether ``text`` can be sent: it has no lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _query(**parameters: Any) -> tuple[tuple[str, str], ...]:

@@ -148,7 +148,7 @@ def _seconds(extra: Mapping[str, Any], name: str, default: float, *, least: floa
         return default
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = -1.0
     if isinstance(value, bool) or not least <= number <= most:
         raise ValueError(f"{name} must be a number of seconds from {least:g} to {most:g}, got {value!r}")

@@ -19,7 +19,9 @@ class Unknown(Enum):
 
 
 #: States in which Airflow goes on with the attempt, or will.
-GOES_ON = frozenset({"running", "deferred", "scheduled", "queued", "up_for_retry", "up_for_reschedule"})
+GOES_ON = frozenset(
+    {"running", "deferred", "scheduled", "queued", "up_for_retry", "up_for_reschedule", "awaiting_input"}
+)
 
 
 def may_abort(state: str | Unknown | None, *, next_try: bool) -> bool:

@@ -90,6 +90,9 @@ class Started:
 class Superseded(Exception):
     """The task has been cleared and started anew elsewhere, or is being ended: this try must start nothing."""
 
+    #: Whether a request of this try may have started a build all the same.
+    outcome_unknown = False
+
 
 def start_once(
     calls: Calls,
@@ -113,24 +116,29 @@ def start_once(
     def look() -> Build | None:
         return _look(calls, mark, remembered, abort_earlier, say)
 
-    if not first_try and (build := look()):
-        return Started(build, adopted=True)
-    for attempt in range(1, SENDS + 1):
-        if calls.stopped():
-            raise Superseded("The task is being ended: no build is started.")
-        try:
-            return Started(calls.send(), adopted=False)
-        except ApiError as error:
-            if not error.outcome_unknown:
-                raise
-            say(f"{error} Apify may have started the build: looking for it before sending again.")
+    lost: list[ApiError] = []
+    try:
+        if not first_try and (build := look()):
+            return Started(build, adopted=True)
+        while True:
+            if calls.stopped():
+                raise Superseded("The task is being ended: no build is started.")
+            try:
+                return Started(calls.send(), adopted=False)
+            except ApiError as error:
+                if not error.outcome_unknown:
+                    raise
+                lost.append(error)
+                say(f"{error} Apify may have started the build: looking for it before sending again.")
             for seconds in LOOK_AGAIN:
                 calls.pause(seconds)
                 if build := look():
                     return Started(build, adopted=True)
-            if attempt == SENDS:
-                raise
-    raise AssertionError("unreachable")
+            if len(lost) == SENDS:
+                raise lost[-1]
+    except (ApiError, Superseded) as error:
+        error.outcome_unknown = bool(lost)
+        raise
 
 
 def _look(
@@ -141,12 +149,14 @@ def _look(
     say: Callable[[str], None],
 ) -> Build | None:
     """Find this attempt's build; abort what is too much of it, and what earlier attempts left unfinished."""
+    unlisted: ApiError | None = None
+    recent: Sequence[Build] = ()
     try:
         recent = calls.recent()
-    except ApiError:
+    except ApiError as error:
         if remembered is None:
             raise
-        recent = ()
+        unlisted = error
     marked = [(build, found) for build in recent if (found := Fingerprint.found_in(build.user_agent))]
     if remembered and all(build.id != remembered.build_id for build, _ in marked):
         try:
@@ -169,7 +179,11 @@ def _look(
         if build.is_live:
             say(f"Aborting build {_named(build)}: this attempt already has build {_named(usable[0])}.")
             calls.abort(build.id)
-    return usable[0] if usable else None
+    if usable:
+        return usable[0]
+    if unlisted:
+        raise unlisted
+    return None
 
 
 def _named(build: Build) -> str:

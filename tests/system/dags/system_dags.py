@@ -1,0 +1,73 @@
+"""DAGs that the system tests run: one per way of starting and waiting, the Actor given by the run's conf."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from airflow.sdk import DAG, Asset, AssetAlias, Param, task
+
+from airflow_provider_apify.operators.build import ApifyBuildOperator
+from airflow_provider_apify.sensors.build import ApifyBuildSensor
+
+DEFAULTS: dict[str, Any] = {"retries": 1, "retry_delay": timedelta(seconds=1)}
+
+
+def dag(dag_id: str) -> DAG:
+    return DAG(
+        dag_id,
+        schedule=None,
+        start_date=datetime(2026, 1, 1),
+        default_args=DEFAULTS,
+        params={"actor": Param("~hello-world", type="string")},
+    )
+
+
+def build(**kwargs: Any) -> ApifyBuildOperator:
+    return ApifyBuildOperator(task_id="build", actor_id="{{ params.actor }}", **kwargs)
+
+
+with dag("in_worker"):
+    build(wait_for_completion=True)
+
+with dag("deferred"):
+    build(wait_for_completion=True, deferrable=True)
+
+with dag("in_worker_not_aborted"):
+    build(wait_for_completion=True, abort_on_kill=False)
+
+with dag("deferred_not_aborted"):
+    build(wait_for_completion=True, deferrable=True, abort_on_kill=False)
+
+with dag("no_retry_left"):
+    build(wait_for_completion=True, retries=0)
+
+with dag("deferred_with_timeout"):
+    build(wait_for_completion=True, deferrable=True, timeout=3, retries=0)
+
+with dag("deferred_with_assets"):
+    build(
+        wait_for_completion=True,
+        deferrable=True,
+        outlets=[Asset(name="built", uri="apify://actors/built"), AssetAlias("any_build")],
+    )
+
+with dag("mapped"):
+    ApifyBuildOperator.partial(task_id="build", wait_for_completion=True, deferrable=True).expand(
+        actor_id=["~hello-world", "~two-versions"]
+    )
+
+for dag_id, options in {
+    "sensor_poke": {"mode": "poke"},
+    "sensor_reschedule": {"mode": "reschedule", "poke_interval": 4},
+    "sensor_deferred": {"deferrable": True},
+}.items():
+    with dag(dag_id):
+        start = ApifyBuildOperator(task_id="start", actor_id="{{ params.actor }}")
+        wait = ApifyBuildSensor(task_id="wait", build_id=start.output, **options)  # type: ignore[arg-type]
+
+        @task
+        def use(summary: dict[str, Any]) -> str:
+            return f"{summary['build_number']} {summary['status']} {summary['stats']['computeUnits']}"
+
+        use(wait.output)  # type: ignore[arg-type]
