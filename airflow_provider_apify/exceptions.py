@@ -14,6 +14,7 @@ from typing import Any
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, AirflowSensorTimeout
 
 from airflow_provider_apify.api import errors
+from airflow_provider_apify.jobs.start import Superseded
 
 
 class ApifyException(AirflowException):
@@ -30,7 +31,7 @@ class ApifyConnectionNotFoundError(ApifyException):
     """
 
 
-class ApifySupersededError(ApifyException, AirflowFailException):
+class ApifySupersededError(ApifyException, Superseded, AirflowFailException):
     """The try was overtaken by a newer attempt of its task, or is being ended: it started nothing."""
 
 

@@ -15,10 +15,7 @@ from tenacity import (
     RetryCallState,
     Retrying,
     retry_if_exception,
-    sleep_using_event,
     stop_after_attempt,
-    stop_any,
-    stop_when_event_set,
 )
 
 from airflow_provider_apify.api import requests as api
@@ -161,8 +158,7 @@ class ApifyHook(BaseHook):
                     pause = watch.seen(build, time.monotonic())
                     if pause is None:
                         return build
-                if self.stopping.wait(pause):
-                    raise ApifySupersededError(f"The task is being ended: no more waiting for build {build_id}.")
+                self._pause(pause)
         except DeadlineReached:
             raise _timed_out(build_id, watch.build) from None
 
@@ -330,10 +326,12 @@ class ApifyHook(BaseHook):
         return self._retrying(request, attempts, send)
 
     def _retrying(self, request: Request, attempts: int, send: Callable[[SyncTransport], T]) -> T:
-        stop = stop_any(stop_after_attempt(attempts), stop_when_event_set(self.stopping))
-        rules = {**_rules(request, attempts), "stop": stop, "sleep": sleep_using_event(self.stopping)}
-        result: T = Retrying(**rules)(self._once, send)
+        result: T = Retrying(**_rules(request, attempts), sleep=self._pause)(self._once, send)
         return result
+
+    def _pause(self, seconds: float) -> None:
+        if self.stopping.wait(seconds):
+            raise ApifySupersededError("The task is being ended: no more requests for it.")
 
     def _once(self, send: Callable[[SyncTransport], T]) -> T:
         try:

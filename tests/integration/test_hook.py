@@ -1,0 +1,265 @@
+"""The hook against a local Apify: every method, what it sends, and what it refuses before anything is sent."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_apify.emulator import Actor, Emulator, Fault
+from airflow_provider_apify.exceptions import (
+    ApifyApiError,
+    ApifyBuildTimeout,
+    ApifyCapacityError,
+    ApifyConfigurationError,
+    ApifyConnectionNotFoundError,
+)
+from airflow_provider_apify.hooks.apify import ApifyHook
+from tests.integration.conftest import starts
+from tests.runner import Supervisor
+
+OPENAPI = Path(__file__).resolve().parents[3] / "shared" / "apify-openapi.json"
+
+
+@pytest.fixture
+def hook(apify: Emulator, supervisor: Supervisor) -> ApifyHook:
+    return ApifyHook()
+
+
+def test_a_build_from_start_to_log(hook: ApifyHook, apify: Emulator) -> None:
+    started = hook.start_build("~hello-world", version="0.0")
+    assert started.status == "READY"
+    ended = hook.wait_for_build(started.id)
+    assert (ended.id, ended.status, ended.build_number) == (started.id, "SUCCEEDED", "0.0.1")
+    assert ended.finished_at is not None
+    assert hook.get_build(started.id) == ended
+    assert [build.id for build in hook.list_builds("~hello-world")] == [started.id]
+    assert hook.get_actor("emulator/hello-world").tagged_builds == {"latest": started.id}
+    assert hook.abort_build(started.id).status == "SUCCEEDED"
+    log = hook.get_build_log(started.id, tail_lines=3)
+    assert len(log.splitlines()) == 3
+
+
+def test_every_parameter_of_a_start_reaches_apify(hook: ApifyHook, apify: Emulator) -> None:
+    build = hook.start_build(
+        "emulator~hello-world", version="0.0", tag="beta", use_cache=True, beta_packages=False, wait_for_finish=5
+    )
+    (request,) = apify.requests
+    assert request.query == "version=0.0&tag=beta&useCache=true&betaPackages=false&waitForFinish=5"
+    assert build.status == "SUCCEEDED"
+    assert build.options and (build.options["useCache"], build.options["betaPackages"]) == (True, False)
+
+
+@pytest.mark.parametrize("actor_id", ["~hello-world", "emulator~hello-world", "emulator/hello-world"])
+def test_actor_ids(actor_id: str, hook: ApifyHook, apify: Emulator) -> None:
+    actor = hook.get_actor(actor_id)
+    assert hook.get_actor(actor.id) == actor
+
+
+@pytest.mark.parametrize(
+    "actor_id", ["../users/me", "x?method=DELETE", "x#y", "a\r\nX-Evil: 1", "a/b/c", "%2e%2e", "é"]
+)
+def test_no_actor_id_leaves_its_place(actor_id: str, hook: ApifyHook, apify: Emulator) -> None:
+    with pytest.raises(ApifyApiError) as raised:
+        hook.get_actor(actor_id)
+    assert raised.value.status == 404
+    (request,) = apify.requests
+    assert re.fullmatch(r"/v2/acts/[^/?#]+", request.path)
+    assert (request.method, request.query) == ("GET", "")
+    assert "x-evil" not in request.headers
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"actor_id": "", "version": "0.0"}, "actor_id"),
+        ({"actor_id": "..", "version": "0.0"}, "actor_id"),
+        ({"actor_id": "x", "version": 0.1}, "version"),
+        ({"actor_id": "x", "version": "latest"}, "version"),
+        ({"actor_id": "x", "version": "0.0", "tag": " "}, "tag"),
+        ({"actor_id": "x", "version": "0.0", "wait_for_finish": 61}, "wait_for_finish"),
+        ({"actor_id": "x", "version": "0.0", "wait_for_finish": -1}, "wait_for_finish"),
+        ({"actor_id": "x", "version": "0.0", "wait_for_finish": 1.5}, "wait_for_finish"),
+    ],
+)
+def test_bad_arguments_are_named_before_anything_is_sent(
+    arguments: dict[str, Any], named: str, hook: ApifyHook, apify: Emulator
+) -> None:
+    with pytest.raises(ValueError, match=named) as raised:
+        hook.start_build(**arguments)
+    assert isinstance(raised.value, ApifyConfigurationError)
+    assert apify.requests == []
+
+
+def test_a_negative_timeout_is_named(hook: ApifyHook, apify: Emulator) -> None:
+    with pytest.raises(ApifyConfigurationError, match="timeout"):
+        hook.wait_for_build("x", timeout=-1)
+    assert apify.requests == []
+
+
+def test_an_unknown_actor_or_version_says_what_to_check(hook: ApifyHook, apify: Emulator) -> None:
+    with pytest.raises(ApifyApiError, match="Check the id"):
+        hook.start_build("~no-such-actor", version="0.0")
+    with pytest.raises(ApifyApiError, match=r"7\.7"):
+        hook.start_build("~hello-world", version="7.7")
+    assert apify.builds == []
+
+
+def test_a_full_account_says_what_to_do(hook: ApifyHook, apify: Emulator) -> None:
+    apify.memory_mbytes = 4096
+    hook.start_build("~slow-build", version="0.0")
+    with pytest.raises(ApifyCapacityError, match=r"4096\s*MB.*pool.*include_deferred"):
+        hook.start_build("~hello-world", version="0.0")
+    assert starts(apify) == 2, "sent once: waiting for memory is up to the task's retries"
+
+
+@pytest.mark.parametrize(
+    ("status", "type_", "says"),
+    [
+        (403, "insufficient-permissions", "token whose owner may do this"),
+        (402, "not-enough-usage-to-run-paid-actor", "add credits"),
+        (403, "platform-feature-disabled", "Billing"),
+    ],
+)
+def test_refusals_are_final_and_say_what_to_do(
+    status: int, type_: str, says: str, hook: ApifyHook, apify: Emulator
+) -> None:
+    from airflow.sdk.exceptions import AirflowFailException
+
+    body = {"error": {"type": type_, "message": "No."}}
+    apify.add_fault(Fault("status", method="POST", status=status, body=body, times=None))
+    with pytest.raises(ApifyApiError, match=says) as raised:
+        hook.start_build("~hello-world", version="0.0")
+    assert isinstance(raised.value, AirflowFailException)
+    assert (raised.value.status, raised.value.type, starts(apify)) == (status, type_, 1)
+
+
+def test_a_missing_connection_says_how_to_add_one(supervisor: Supervisor) -> None:
+    with pytest.raises(ApifyConnectionNotFoundError, match="airflow connections add nowhere --conn-type apify"):
+        ApifyHook("nowhere").get_build("x")
+
+
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [({"password": ""}, "password"), ({"host": "ftp://x"}, "host"), ({"extra": '{"timeout": -1}'}, "timeout")],
+)
+def test_a_field_of_the_connection_that_cannot_be_used_is_named(
+    fields: dict[str, str], named: str, apify: Emulator, supervisor: Supervisor
+) -> None:
+    supervisor.connections["apify_default"].update(fields)
+    with pytest.raises(ApifyConfigurationError, match=f"apify_default.*{named}"):
+        ApifyHook().get_build("x")
+    assert apify.requests == []
+
+
+def test_the_connection_test_names_the_account_and_nothing_more(hook: ApifyHook, apify: Emulator) -> None:
+    assert hook.test_connection() == (True, f"Connected to {apify.url} as Apify account emulator.")
+
+
+def test_the_connection_test_says_why_not(hook: ApifyHook, apify: Emulator, supervisor: Supervisor) -> None:
+    apify.token = "other"
+    ok, why = hook.test_connection()
+    assert not ok and "password" in why
+    supervisor.connections["apify_default"]["host"] = "http://127.0.0.1:9"
+    ok, why = ApifyHook().test_connection()
+    assert not ok and "refused" in why
+    assert len(apify.requests) == 1, "a test is one request"
+
+
+def test_a_netrc_entry_changes_nothing(
+    hook: ApifyHook, apify: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import asyncio
+
+    netrc = tmp_path / ".netrc"
+    netrc.write_text("machine 127.0.0.1 login somebody password else\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NETRC", str(netrc))
+    build = hook.start_build("~hello-world", version="0.0")
+    asyncio.run(ApifyHook().wait_for_build_async(build.id, deadline=None))
+    assert all(request.authorized and request.status in (200, 201) for request in apify.requests)
+
+
+def test_every_request_says_who_asks(hook: ApifyHook, apify: Emulator) -> None:
+    import asyncio
+
+    build = hook.start_build("~hello-world", version="0.0", fingerprint="airflow/x.1")
+    asyncio.run(ApifyHook().wait_for_build_async(build.id, deadline=None))
+    for request in apify.requests:
+        assert request.headers["x-apify-integration-platform"] == "airflow"
+        assert request.headers["user-agent"].startswith("airflow-provider-apify/")
+    assert build.user_agent.endswith(" airflow/x.1")
+
+
+def test_the_tail_of_a_huge_log_takes_little_memory(hook: ApifyHook, apify: Emulator) -> None:
+    import tracemalloc
+
+    build = hook.start_build("~hello-world", version="0.0")
+    lines = "\n".join(f"2026-11-23T00:00:00.000Z line {number}" for number in range(250_000))
+    apify.add_fault(Fault("status", path="*/log", status=200, body=lines))
+    hook.get_actor("~hello-world")
+    tracemalloc.start()
+    tail = hook.get_build_log(build.id, tail_lines=2)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert [line.split()[-1] for line in tail.splitlines()] == ["249998", "249999"]
+    # The emulator sends it from this very process, so its copy of about 10 MB counts; ours would come on top.
+    assert peak < 2.5 * len(lines), peak
+
+
+def test_a_redirect_is_not_followed(hook: ApifyHook, apify: Emulator) -> None:
+    apify.add_fault(Fault("status", status=302, headers={"Location": "http://127.0.0.1:9/"}, times=None))
+    with pytest.raises(ApifyApiError, match="redirects elsewhere"):
+        hook.get_build("x", attempts=1)
+
+
+def test_versions_are_chosen_by_tag(hook: ApifyHook, apify: Emulator) -> None:
+    apify.add_actor(Actor(name="several", versions={"0.1": "latest", "0.10": "latest"}))
+    assert [item.version_number for item in hook.get_actor("~several").versions] == ["0.1", "0.10"]
+
+
+def test_a_timeout_of_zero_looks_once(hook: ApifyHook, apify: Emulator) -> None:
+    build = hook.start_build("~slow-build", version="0.0")
+    apify.clear_ledger()
+    with pytest.raises(ApifyBuildTimeout):
+        hook.wait_for_build(build.id, timeout=0)
+    assert len(apify.requests) == 1
+
+
+@pytest.mark.skipif(not OPENAPI.exists(), reason="Apify's OpenAPI definition is not at ../shared/apify-openapi.json")
+def test_what_is_sent_is_in_apifys_definition(hook: ApifyHook, apify: Emulator) -> None:
+    build = hook.start_build(
+        "~hello-world", version="0.0", tag="t", use_cache=True, beta_packages=True, wait_for_finish=1
+    )
+    hook.get_build(build.id, wait_for_finish=1)
+    hook.list_builds("~hello-world", limit=5)
+    hook.abort_build(build.id)
+    hook.get_build_log(build.id)
+    hook.get_actor("~hello-world")
+    hook.test_connection()
+
+    definition = json.loads(OPENAPI.read_text())
+    patterns = {
+        re.compile(re.sub(r"\\{[^}]*\\}", "[^/]+", re.escape(path))): operations
+        for path, operations in definition["paths"].items()
+    }
+    for request in apify.requests:
+        path = re.sub("^/v2/acts/", "/v2/actors/", request.path)
+        candidates = [
+            operations
+            for pattern, operations in patterns.items()
+            if any(pattern.fullmatch(form) for form in (path, path.replace("/v2/actors/", "/v2/acts/"), path[3:]))
+        ]
+        operations = [found[request.method.lower()] for found in candidates if request.method.lower() in found]
+        assert operations, f"{request.method} {request.path} is not in the definition"
+        documented = {
+            parameter.get("name") or parameter["$ref"].rsplit("/", 1)[1]
+            for operation, found in zip(operations, candidates, strict=False)
+            for parameter in [*operation.get("parameters", []), *found.get("parameters", [])]
+        }
+        sent = {part.split("=")[0] for part in request.query.split("&") if part}
+        assert all(any(name.lower() in known.lower() for known in documented) for name in sent), (sent, documented)

@@ -1,0 +1,229 @@
+"""Promise 2 over real sockets: who ends a task early has its build aborted, and nobody else has."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from airflow_provider_apify.emulator import Emulator, Fault
+from airflow_provider_apify.triggers.build import ApifyBuildTrigger
+from tests.integration.conftest import ended, operator, sensor, start_build, starts, statuses
+from tests.runner import RUN_ID, Outcome, Runner, Supervisor
+
+ENDED = ["failed", "success", "skipped", "restarting", None]
+GOES_ON = ["running", "queued", "deferred", "up_for_retry"]
+
+
+@contextmanager
+def sigterm_when(apify: Emulator, condition: Callable[[Emulator], bool]) -> Iterator[None]:
+    """Send this process, which runs the task, a SIGTERM as soon as ``condition`` holds."""
+
+    def run() -> None:
+        apify.wait_for(condition, timeout=30)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        thread.join(30)
+        signal.signal(signal.SIGTERM, before)
+
+
+def waits(apify: Emulator) -> bool:
+    return any("waitForFinish" in request.query for request in apify.requests)
+
+
+@pytest.fixture(autouse=True)
+def slow(apify: Emulator) -> None:
+    apify.build_seconds = 30
+
+
+def run_and_terminate(apify: Emulator, runner: Runner, **options: Any) -> Outcome:
+    with sigterm_when(apify, waits):
+        return runner.run(operator(wait_for_completion=True, **options))
+
+
+@pytest.mark.parametrize("state", ENDED)
+def test_a_worker_told_to_stop_aborts_the_build_of_a_task_that_has_ended(
+    state: str | None, apify: Emulator, supervisor: Supervisor, runner: Runner
+) -> None:
+    supervisor.state = state
+    run_and_terminate(apify, runner, retries=1)
+    ended(apify)
+    assert statuses(apify) == ["ABORTED"]
+
+
+@pytest.mark.parametrize("state", [*GOES_ON, RuntimeError("no answer")])
+def test_an_evicted_worker_leaves_the_build_to_the_next_try(
+    state: Any, apify: Emulator, supervisor: Supervisor, runner: Runner
+) -> None:
+    supervisor.state = state
+    finisher = threading.Thread(target=finish_after_on_kill, args=(apify, supervisor), daemon=True)
+    finisher.start()
+    outcome = run_and_terminate(apify, runner, retries=1)
+    assert outcome.state == "success", "the worker goes on until it is gone"
+    assert statuses(apify) == ["SUCCEEDED"]
+
+
+def finish_after_on_kill(apify: Emulator, supervisor: Supervisor) -> None:
+    asked = "GetTaskStates"
+    apify.wait_for(lambda _: any(type(msg).__name__ == asked for msg in supervisor.sent), timeout=30)
+    apify.finish_build(apify.builds[0]["id"])
+
+
+@pytest.mark.parametrize("state", [*GOES_ON, RuntimeError("no answer")])
+def test_without_a_try_left_the_build_is_aborted(
+    state: Any, apify: Emulator, supervisor: Supervisor, runner: Runner
+) -> None:
+    supervisor.state = state
+    run_and_terminate(apify, runner)
+    ended(apify)
+    assert statuses(apify) == ["ABORTED"]
+
+
+def test_abort_on_kill_false_is_honoured(apify: Emulator, supervisor: Supervisor, runner: Runner) -> None:
+    supervisor.state = "failed"
+    with sigterm_when(apify, waits):
+        threading.Thread(target=finish_when_waiting, args=(apify,), daemon=True).start()
+        outcome = runner.run(operator(wait_for_completion=True, abort_on_kill=False))
+    assert outcome.state == "success"
+    assert not any(request.path.endswith("/abort") for request in apify.requests)
+
+
+def finish_when_waiting(apify: Emulator) -> None:
+    apify.wait_for(waits, timeout=30)
+    threading.Event().wait(1.0)  # the SIGTERM comes first; if it did not, the test would prove less, not fail
+    apify.finish_build(apify.builds[0]["id"])
+
+
+def test_a_start_in_flight_is_aborted_when_its_answer_comes(
+    apify: Emulator, supervisor: Supervisor, runner: Runner
+) -> None:
+    supervisor.state = "failed"
+    apify.add_fault(Fault("delay", method="POST", path="/v2/acts/*/builds", seconds=1.5, after_work=True))
+    with sigterm_when(apify, lambda emulator: len(emulator.builds) == 1):
+        runner.run(operator(version="0.0"))
+    ended(apify)
+    assert (starts(apify), statuses(apify)) == (1, ["ABORTED"])
+
+
+def test_a_start_that_gets_no_answer_tells_what_to_look_for(
+    apify: Emulator, supervisor: Supervisor, runner: Runner, capsys: pytest.CaptureFixture[str]
+) -> None:
+    supervisor.state = "failed"
+    supervisor.connections["apify_default"]["extra"] = '{"timeout": 7}'
+    apify.add_fault(Fault("stall", method="POST", path="/v2/acts/*/builds", after_work=True))
+    with sigterm_when(apify, lambda emulator: len(emulator.builds) == 1):
+        runner.run(operator(version="0.0"))
+    assert starts(apify) == 1
+    fingerprint = apify.builds[0]["meta"]["userAgent"].split()[-1]
+    assert fingerprint.startswith("airflow/")
+    assert fingerprint in capsys.readouterr().out
+
+
+def test_no_start_is_sent_again_once_the_task_has_ended(
+    apify: Emulator, supervisor: Supervisor, runner: Runner
+) -> None:
+    supervisor.state = "failed"
+    start = {"method": "POST", "path": "/v2/acts/*/builds"}
+    apify.add_fault(Fault("status", status=429, headers={"Retry-After": "2"}, times=None, **start))
+    with sigterm_when(apify, lambda emulator: starts(emulator) == 1):
+        runner.run(operator(version="0.0"))
+    assert (starts(apify), apify.builds) == (1, [])
+
+
+@pytest.mark.parametrize("deferrable", [False, True], ids=["in the worker", "deferred"])
+@pytest.mark.parametrize("retries", [0, 2])
+def test_the_timeout_aborts_the_build(deferrable: bool, retries: int, apify: Emulator, runner: Runner) -> None:
+    outcome = runner.run_to_end(
+        lambda: operator(wait_for_completion=True, deferrable=deferrable, timeout=1, retries=retries)
+    )
+    assert outcome.state == ("up_for_retry" if retries else "failed")
+    ended(apify)
+    assert statuses(apify) == ["ABORTED"]
+
+
+@pytest.mark.parametrize("error", ["Trigger timeout", "Trigger failure"])
+def test_a_deferral_that_ends_without_an_event_leaves_no_orphan(error: str, apify: Emulator, runner: Runner) -> None:
+    """As when no triggerer runs until Airflow's own limit, or the trigger cannot be loaded there."""
+    options = {"wait_for_completion": True, "deferrable": True, "timeout": 60}
+    assert runner.run(operator(**options)).state == "deferred"
+    outcome = runner.run(operator(**options), next_method="__fail__", next_kwargs={"error": error})
+    assert outcome.state == "failed"
+    ended(apify)
+    assert statuses(apify) == ["ABORTED"]
+
+
+def test_an_error_that_no_retry_follows_aborts_the_build(
+    apify: Emulator, supervisor: Supervisor, runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Any error between start and end, such as an API server that takes no XCom."""
+    send = supervisor.send
+
+    def refuse_xcoms(msg: Any) -> Any:
+        if type(msg).__name__ == "SetXCom" and msg.key == "build_id":
+            raise RuntimeError("no XCom today")
+        return send(msg)
+
+    monkeypatch.setattr(supervisor, "send", refuse_xcoms)
+    assert runner.run(operator()).state == "failed"
+    ended(apify)
+    assert statuses(apify) == ["ABORTED"]
+
+
+def trigger_of(build_id: str, *, abort_on_kill: bool = True) -> ApifyBuildTrigger:
+    trigger = ApifyBuildTrigger(build_id=build_id, apify_conn_id="apify_default", abort_on_kill=abort_on_kill)
+    trigger.task_instance = type(  # type: ignore[assignment]
+        "TI", (), {"dag_id": "dag", "task_id": "build", "run_id": RUN_ID, "map_index": -1, "try_number": 1}
+    )()
+    return trigger
+
+
+@pytest.mark.parametrize("state", ENDED)
+def test_a_trigger_told_to_go_aborts_the_build_of_a_task_that_has_ended(
+    state: str | None, apify: Emulator, supervisor: Supervisor
+) -> None:
+    supervisor.state = state
+    asyncio.run(trigger_of(start_build(apify)).on_kill())
+    ended(apify)
+    assert statuses(apify) == ["ABORTED"]
+
+
+@pytest.mark.parametrize("state", [*GOES_ON, RuntimeError("no answer")])
+def test_a_trigger_that_moves_to_another_triggerer_aborts_nothing(
+    state: Any, apify: Emulator, supervisor: Supervisor
+) -> None:
+    supervisor.state = state
+    asyncio.run(trigger_of(start_build(apify)).on_kill())
+    assert not any(request.path.endswith("/abort") for request in apify.requests)
+
+
+def test_a_trigger_that_has_fired_aborts_nothing(apify: Emulator, supervisor: Supervisor) -> None:
+    supervisor.state = "success"
+    apify.build_seconds = 0.2
+
+    async def fire_then_kill() -> None:
+        trigger = trigger_of(start_build(apify))
+        [event async for event in trigger.run()]
+        await trigger.on_kill()
+
+    asyncio.run(fire_then_kill())
+    assert not any(request.path.endswith("/abort") for request in apify.requests)
+
+
+def test_the_trigger_of_a_sensor_aborts_nothing(apify: Emulator, supervisor: Supervisor, runner: Runner) -> None:
+    supervisor.state = "failed"
+    outcome = runner.run(sensor(start_build(apify), deferrable=True))
+    outcome.trigger.task_instance = trigger_of("x").task_instance
+    asyncio.run(outcome.trigger.on_kill())
+    assert not any(request.path.endswith("/abort") for request in apify.requests)

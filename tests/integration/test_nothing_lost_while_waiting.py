@@ -1,0 +1,206 @@
+"""Promise 3 over real sockets: what passes never fails a task whose build goes on to succeed, on either transport."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from airflow_provider_apify.emulator import Emulator, Fault
+from airflow_provider_apify.exceptions import ApifyApiError, ApifyBuildTimeout
+from airflow_provider_apify.hooks.apify import ApifyHook
+from tests.integration.conftest import operator, sensor, start_build
+from tests.runner import Runner, Supervisor
+
+GET = {"method": "GET", "path": "/v2/actor-builds/*"}
+
+WEATHER: dict[str, list[Fault]] = {
+    "429": [Fault("status", status=429, times=2, **GET)],
+    "429 with Retry-After": [Fault("status", status=429, headers={"Retry-After": "1"}, **GET)],
+    "a burst of 5xx": [Fault("status", status=status, **GET) for status in (500, 502, 503, 504)],
+    "408": [Fault("status", status=408, **GET)],
+    "resets": [Fault("reset", times=3, **GET)],
+    "closed without an answer": [Fault("lost-answer", times=2, **GET)],
+    "an HTML page with status 200": [Fault("html", times=2, **GET)],
+    "cut JSON": [Fault("cut-json", times=2, **GET)],
+    "a slow drip": [Fault("drip", seconds=0.5, **GET)],
+    "no answer in time": [Fault("stall", **GET)],
+    "not found just after creation": [Fault("missing", seconds=1.5, times=None, **GET)],
+    "an unknown status": [Fault("unknown-status", times=None, **GET)],
+}
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their growth is tested with plain values (tests/unit/test_wait.py)."""
+    monkeypatch.setattr("airflow_provider_apify.jobs.wait.LONGEST_PAUSE", 0.5)
+
+
+def wait_sync(build_id: str, timeout: float | None) -> Any:
+    return ApifyHook().wait_for_build(build_id, timeout=timeout)
+
+
+def wait_async(build_id: str, timeout: float | None) -> Any:
+    deadline = None if timeout is None else time.time() + timeout
+    return asyncio.run(ApifyHook().wait_for_build_async(build_id, deadline=deadline))
+
+
+TRANSPORTS = pytest.mark.parametrize("wait", [wait_sync, wait_async], ids=["worker", "triggerer"])
+
+
+@TRANSPORTS
+@pytest.mark.parametrize("weather", WEATHER)
+def test_what_passes_is_waited_out(
+    weather: str, wait: Callable[..., Any], apify: Emulator, supervisor: Supervisor
+) -> None:
+    supervisor.connections["apify_default"]["extra"] = '{"timeout": 1, "wait_seconds": 2}'
+    build_id = start_build(apify)
+    for fault in WEATHER[weather]:
+        apify.add_fault(replace(fault))
+    build = wait(build_id, 60)
+    assert build.status == "SUCCEEDED"
+
+
+@pytest.mark.parametrize("deferrable", [False, True], ids=["worker", "deferred"])
+def test_a_task_survives_all_of_it_in_a_row(
+    deferrable: bool, apify: Emulator, supervisor: Supervisor, runner: Runner
+) -> None:
+    supervisor.connections["apify_default"]["extra"] = '{"timeout": 1, "wait_seconds": 2}'
+    for faults in WEATHER.values():
+        for fault in faults:
+            if fault.times is not None:
+                apify.add_fault(replace(fault))
+    outcome = runner.run_to_end(lambda: operator(wait_for_completion=True, deferrable=deferrable))
+    assert (outcome.state, outcome.error) == ("success", None)
+
+
+@TRANSPORTS
+def test_a_refused_connection_passes_too(
+    wait: Callable[..., Any], apify: Emulator, supervisor: Supervisor, unused_tcp_port: int
+) -> None:
+    """Apify is away for a while and comes back at the same address."""
+    supervisor.connections["apify_default"]["host"] = f"http://127.0.0.1:{unused_tcp_port}"
+    later: list[Emulator] = []
+
+    def come_back() -> None:
+        time.sleep(1.5)
+        emulator = Emulator(port=unused_tcp_port, build_seconds=0).__enter__()
+        later.append(emulator)
+
+    thread = threading.Thread(target=come_back)
+    thread.start()
+    try:
+        with pytest.raises(ApifyApiError) as raised:  # the build is not there any more, which is final
+            wait("gone", 60)
+        assert raised.value.status == 404
+    finally:
+        thread.join()
+        later[0].__exit__(None, None, None)
+
+
+@TRANSPORTS
+def test_a_token_rotated_while_waiting_is_picked_up(
+    wait: Callable[..., Any], apify: Emulator, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airflow_provider_apify.hooks.apify._TOKEN_AGE", 0.1)
+    supervisor.connections["apify_default"]["extra"] = '{"wait_seconds": 1}'
+    apify.build_seconds = 7
+    build_id = start_build(apify)
+
+    def rotate() -> None:
+        apify.wait_for(lambda emulator: any("waitForFinish" in request.query for request in emulator.requests))
+        supervisor.connections["apify_default"]["password"] = "rotated"
+        apify.token = "rotated"
+
+    thread = threading.Thread(target=rotate)
+    thread.start()
+    assert wait(build_id, 60).status == "SUCCEEDED"
+    thread.join()
+
+
+@TRANSPORTS
+def test_a_token_that_stays_refused_is_final(wait: Callable[..., Any], apify: Emulator, supervisor: Supervisor) -> None:
+    build_id = start_build(apify)
+    apify.token = "rotated"
+    with pytest.raises(ApifyApiError, match="password") as raised:
+        wait(build_id, 60)
+    assert raised.value.status == 401
+
+
+@TRANSPORTS
+def test_a_build_deleted_while_waiting_is_final(
+    wait: Callable[..., Any], apify: Emulator, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airflow_provider_apify.jobs.wait.MISSING_GRACE", 1.0)
+    build_id = start_build(apify)
+    apify.delete_build(build_id)
+    with pytest.raises(ApifyApiError, match="Check the id") as raised:
+        wait(build_id, 60)
+    assert raised.value.status == 404
+
+
+@TRANSPORTS
+def test_the_deadline_ends_the_wait_and_leaves_the_build(
+    wait: Callable[..., Any], apify: Emulator, supervisor: Supervisor
+) -> None:
+    apify.build_seconds = 30
+    build_id = start_build(apify)
+    with pytest.raises(ApifyBuildTimeout, match="RUNNING"):
+        wait(build_id, 1.0)
+    assert apify.builds[0]["status"] == "RUNNING"
+
+
+@TRANSPORTS
+def test_a_build_costs_one_request_a_minute_and_is_noticed_at_once(
+    wait: Callable[..., Any], apify: Emulator, supervisor: Supervisor
+) -> None:
+    apify.build_seconds = 1.0
+    build_id = start_build(apify)
+    apify.clear_ledger()
+    assert wait(build_id, None).status == "SUCCEEDED"
+    assert [request.query for request in apify.requests] == ["waitForFinish=60"]
+
+
+def test_triggers_of_a_loop_share_one_session_and_leave_none_open(apify: Emulator, supervisor: Supervisor) -> None:
+    from airflow_provider_apify.hooks import async_transport
+
+    ids = [start_build(apify) for _ in range(10)]
+    seen: set[int] = set()
+
+    async def wait(build_id: str) -> None:
+        hook = ApifyHook()
+        async with hook.shared_transport() as transport:
+            seen.add(id(transport))
+            await hook.wait_for_build_async(build_id, deadline=None)
+
+    async def all_of_them() -> None:
+        tasks = [asyncio.create_task(wait(build_id)) for build_id in ids]
+        await asyncio.sleep(0.05)
+        tasks[0].cancel()  # one that goes takes no other with it
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [type(result).__name__ for result in results] == ["CancelledError"] + ["NoneType"] * 9
+        assert async_transport._transports[asyncio.get_running_loop()] == {}
+
+    asyncio.run(all_of_them())
+    assert len(seen) == 1
+    lookups = [message for message in supervisor.sent if type(message).__name__ == "GetConnection"]
+    assert len(lookups) == 1
+
+
+def test_an_airflow_that_cannot_be_asked_for_the_connection_passes(
+    apify: Emulator, supervisor: Supervisor, runner: Runner
+) -> None:
+    outcome = runner.run(sensor(start_build(apify), deferrable=True))
+    kept = supervisor.connections.pop("apify_default")
+    threading.Timer(1.0, lambda: supervisor.connections.update(apify_default=kept)).start()
+    events = asyncio.run(_events(outcome.trigger))
+    assert [event.payload["status"] for event in events] == ["ended"]
+
+
+async def _events(trigger: Any) -> list[Any]:
+    return [event async for event in trigger.run()]

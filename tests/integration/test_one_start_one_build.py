@@ -1,0 +1,182 @@
+"""Promise 1 over real sockets: one start, one build, whatever happens to the request, the worker or the store."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_provider_apify.emulator import Emulator, Fault
+from tests.integration.conftest import ended, operator, starts, statuses
+from tests.runner import Runner, Supervisor
+
+START = {"method": "POST", "path": "/v2/acts/*/builds"}
+
+WORK_DONE = {
+    "lost answer": Fault("lost-answer", **START),
+    "reset after the work": Fault("reset", after_work=True, **START),
+    "500 after the work": Fault("status", status=500, after_work=True, **START),
+    "502 page after the work": Fault("html", status=502, after_work=True, **START),
+    "HTML with status 200": Fault("html", after_work=True, **START),
+    "408": Fault("status", status=408, after_work=True, **START),
+    "cut JSON": Fault("cut-json", **START),
+}
+NOTHING_DONE = {
+    "reset before the work": Fault("reset", **START),
+    "502 before the work": Fault("status", status=502, **START),
+    "429": Fault("status", status=429, headers={"Retry-After": "0"}, times=2, **START),
+}
+
+
+@pytest.mark.parametrize("fault", WORK_DONE.values(), ids=WORK_DONE)
+def test_an_unusable_answer_starts_no_second_build(fault: Fault, apify: Emulator, runner: Runner) -> None:
+    apify.add_fault(fault)
+    outcome = runner.run_to_end(lambda: operator(wait_for_completion=True))
+    assert outcome.state == "success"
+    assert (starts(apify), statuses(apify)) == (1, ["SUCCEEDED"])
+    assert outcome.xcoms["build_id"] == apify.builds[0]["id"]
+
+
+@pytest.mark.parametrize("fault", NOTHING_DONE.values(), ids=NOTHING_DONE)
+def test_a_request_that_did_nothing_is_sent_again(fault: Fault, apify: Emulator, runner: Runner) -> None:
+    apify.add_fault(fault)
+    outcome = runner.run_to_end(lambda: operator(wait_for_completion=True))
+    assert outcome.state == "success"
+    assert statuses(apify) == ["SUCCEEDED"]
+
+
+def test_no_answer_at_all_starts_no_second_build(apify: Emulator, supervisor: Supervisor, runner: Runner) -> None:
+    supervisor.connections["apify_default"]["extra"] = '{"timeout": 1}'
+    apify.add_fault(Fault("stall", after_work=True, **START))
+    outcome = runner.run_to_end(operator)
+    assert outcome.state == "success"
+    assert (starts(apify), len(apify.builds)) == (1, 1)
+
+
+def test_a_build_that_the_list_shows_late_is_found(apify: Emulator, runner: Runner) -> None:
+    apify.build_seconds = 30
+    apify.add_fault(Fault("lost-answer", **START))
+    apify.add_fault(Fault("stale-list", path="/v2/acts/*/builds", seconds=1.0, times=None))
+    outcome = runner.run_to_end(operator)
+    assert outcome.state == "success"
+    assert (starts(apify), len(apify.builds)) == (1, 1)
+
+
+def test_a_second_build_that_got_through_is_aborted_by_the_next_try(
+    apify: Emulator, supervisor: Supervisor, runner: Runner
+) -> None:
+    """As when the list lags longer than a try looks, or a fenced-out worker sends late."""
+    apify.build_seconds = 30
+    supervisor.has_store = False
+    assert runner.run(operator(retries=2)).state == "success"
+    runner.try_number = 1
+    assert runner.run(operator(retries=2)).state == "success"
+    assert len(apify.builds) == 2
+
+    runner.retry()
+    outcome = runner.run(operator(retries=2))
+
+    assert outcome.xcoms["build_id"] == apify.builds[0]["id"], "the oldest stays"
+    apify.wait_for(lambda emulator: emulator.builds[1]["status"] == "ABORTED")
+    assert apify.builds[0]["status"] in ("READY", "RUNNING")
+
+
+STORES = pytest.mark.parametrize("store", [True, False], ids=["with the task store", "without"])
+
+
+@STORES
+@pytest.mark.parametrize("deferrable", [True, False], ids=["deferred", "in the worker"])
+def test_a_retry_goes_on_with_the_build(
+    store: bool, deferrable: bool, apify: Emulator, supervisor: Supervisor, runner: Runner
+) -> None:
+    supervisor.has_store = store
+    options = {"retries": 1, "wait_for_completion": True, "deferrable": True}
+    first = runner.run(operator(**options))
+    assert first.state == "deferred"  # and then the triggerer and its database were lost
+
+    runner.retry()
+    outcome = runner.run_to_end(lambda: operator(**{**options, "deferrable": deferrable}))
+
+    assert outcome.state == "success"
+    assert outcome.xcoms["build_id"] == first.xcoms["build_id"]
+    assert (starts(apify), statuses(apify)) == (1, ["SUCCEEDED"])
+
+
+def test_a_retry_finds_a_build_whose_user_agent_a_proxy_rewrote(apify: Emulator, runner: Runner) -> None:
+    apify.add_fault(Fault("user-agent", value="corporate-proxy/1.0", **START))
+    first = runner.run(operator(retries=1, wait_for_completion=True, deferrable=True))
+    runner.retry()
+    outcome = runner.run_to_end(lambda: operator(retries=1, wait_for_completion=True))
+    assert outcome.xcoms["build_id"] == first.xcoms["build_id"]
+    assert starts(apify) == 1
+
+
+@STORES
+def test_a_retry_after_success_gives_the_same_build(
+    store: bool, apify: Emulator, supervisor: Supervisor, runner: Runner
+) -> None:
+    """As when the worker dies after the build has ended and before Airflow knows."""
+    supervisor.has_store = store
+    first = runner.run_to_end(lambda: operator(retries=1, wait_for_completion=True))
+    runner.retry()
+    outcome = runner.run_to_end(lambda: operator(retries=1, wait_for_completion=True))
+    assert outcome.xcoms == first.xcoms
+    assert starts(apify) == 1
+
+
+def test_a_retry_replaces_a_build_that_failed(apify: Emulator, runner: Runner) -> None:
+    apify.set_actor("hello-world", outcome="FAILED")
+    assert runner.run_to_end(lambda: operator(retries=1, wait_for_completion=True)).state == "up_for_retry"
+    apify.set_actor("hello-world", outcome="SUCCEEDED")
+    runner.retry()
+    assert runner.run_to_end(lambda: operator(retries=1, wait_for_completion=True)).state == "success"
+    assert statuses(apify) == ["FAILED", "SUCCEEDED"]
+
+
+@STORES
+def test_a_clear_builds_anew_and_ends_what_was_left(
+    store: bool, apify: Emulator, supervisor: Supervisor, runner: Runner
+) -> None:
+    supervisor.has_store = store
+    apify.build_seconds = 30
+    first = runner.run(operator(retries=1, wait_for_completion=True, deferrable=True))
+    runner.clear(operator(retries=1))
+    second = runner.run(operator(retries=1, wait_for_completion=True, deferrable=True))
+    assert second.xcoms["build_id"] != first.xcoms["build_id"]
+    ended(apify)
+    assert statuses(apify)[0] == "ABORTED"
+    assert statuses(apify)[1] in ("READY", "RUNNING")
+
+    runner.retry()
+    third = runner.run(operator(retries=1, wait_for_completion=True, deferrable=True))
+    assert third.xcoms["build_id"] == second.xcoms["build_id"], "a retry after the clear belongs to it"
+
+
+def test_a_clear_of_a_finished_run_still_knows_its_builds(apify: Emulator, runner: Runner) -> None:
+    """Airflow gives the run a new start date then, which is part of the fingerprint."""
+    import datetime as dt
+
+    apify.build_seconds = 30
+    runner.run(operator(wait_for_completion=True, deferrable=True))
+    runner.clear(operator())
+    runner.run_started += dt.timedelta(hours=1)
+    runner.run(operator(wait_for_completion=True, deferrable=True))
+    ended(apify)
+    assert statuses(apify)[0] == "ABORTED"
+
+
+def test_mapped_tasks_and_other_dags_never_share_a_build(apify: Emulator, supervisor: Supervisor) -> None:
+    apify.build_seconds = 30
+    runners = [Runner(supervisor, map_index=index) for index in range(2)] + [Runner(supervisor)]
+    tasks = [lambda: operator(retries=1), lambda: operator(retries=1), lambda: operator(retries=1, dag_id="other")]
+    supervisor.has_store = False
+    ids = [runner.run(task()).xcoms["build_id"] for runner, task in zip(runners, tasks, strict=True)]
+    assert len(set(ids)) == 3
+    for runner, task, build_id in zip(runners, tasks, ids, strict=True):
+        runner.retry()
+        assert runner.run(task()).xcoms["build_id"] == build_id
+    assert starts(apify) == 3
+
+
+def test_the_start_carries_no_wait_for_finish(apify: Emulator, runner: Runner) -> None:
+    assert runner.run_to_end(lambda: operator(wait_for_finish=30)).xcoms["summary"]["status"] == "SUCCEEDED"
+    (start,) = [request for request in apify.requests if request.method == "POST"]
+    assert start.query == "version=0.0"
