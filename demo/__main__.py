@@ -108,7 +108,7 @@ def check(where: Apify) -> None:
         settings = Settings.of("apify_default", host=where.host, port=None, password=where.token, extra={})
         SyncTransport(settings).send(api.get_actor(where.actor))
     except (ApiError, ValueError) as error:
-        raise Stop(f"{error}", 2) from None
+        raise Stop(f"Apify cannot be used with this APIFY_TOKEN and ACTOR. {error}", 2) from None
 
 
 @contextlib.contextmanager
