@@ -21,19 +21,15 @@ if TYPE_CHECKING:
 LOG_TAIL_LINES = 20
 
 
-def announce(task: BaseOperator, context: Context, build: Build) -> None:
+def announce(task: BaseOperator, context: Context, summary: Mapping[str, Any]) -> None:
     """Pass on and link to a build as soon as it is known."""
     ti = context["ti"]
     if task.do_xcom_push:
-        ti.xcom_push("build_id", build.id)
-        ti.xcom_push("build_number", build.build_number)
-        ti.xcom_push("actor_id", build.act_id)
-    link(task, build.console_url)
-    ti.xcom_push(ApifyBuildLink().xcom_key, build.console_url or "")
-
-
-def link(task: BaseOperator, console_url: str | None) -> None:
-    task.console_url = console_url
+        for key in ("build_id", "build_number", "actor_id"):
+            ti.xcom_push(key, summary.get(key))
+    task.console_url = summary.get("console_url")
+    # Airflow asks for the link when the task leaves the worker; this shows it while it waits there, too.
+    ti.xcom_push(ApifyBuildLink().xcom_key, task.console_url or "")
 
 
 def say_status(task: BaseOperator, build: Build) -> None:
@@ -53,7 +49,8 @@ def finish(
 
     :raises ApifyBuildFailed: as ``failure``, if the build did not succeed; with the last lines of its log.
     """
-    link(task, summary.get("console_url"))
+    # Again, for a build that could not be seen before it ended.
+    announce(task, context, summary)
     if task.do_xcom_push:
         context["ti"].xcom_push("summary", summary)
         context["ti"].xcom_push("stats", summary.get("stats"))

@@ -120,7 +120,7 @@ class ApifyBuildOperator(BaseOperator):
         with self._hold.during():
             started = self._start(context, hook, parameters)
             build = started.build
-            outcome.announce(self, context, build)
+            outcome.announce(self, context, build.summary())
             self.log.info(
                 "%s build %s (%s) of Actor %s: %s",
                 "Going on with" if started.adopted else "Started",

@@ -144,10 +144,9 @@ class ApifyBuildSensor(BaseSensorOperator):
 
     def _look(self, context: Context, hook: ApifyHook) -> Build | None:
         build = hook.check_build(self.build_id)
-        if build is not None:
-            outcome.announce(self, context, build)
-            if not build.is_terminal:
-                outcome.say_status(self, build)
+        if build is not None and not build.is_terminal:
+            outcome.announce(self, context, build.summary())
+            outcome.say_status(self, build)
         return build
 
     def _defer(self) -> None:

@@ -33,7 +33,10 @@ def airflow(apify_server: Emulator) -> Iterator[LocalAirflow]:
     dags = home / "dags"
     shutil.copytree(ROOT / "example_dags", dags)
     shutil.copytree(ROOT / "tests" / "system" / "dags", dags, dirs_exist_ok=True)
-    env = {"AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "15"}
+    env = {
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "15",
+        "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
+    }
     with LocalAirflow(home, dags, env=env, say=print) as local:
         local.api(
             "POST",

@@ -1,0 +1,37 @@
+"""What tasks pass on, in cases that the matrix of ways to wait does not have."""
+
+from __future__ import annotations
+
+import pytest
+
+from airflow_provider_apify.emulator import Emulator, Fault
+from tests.integration.conftest import sensor, start_build
+from tests.runner import Runner
+
+
+@pytest.mark.parametrize("deferrable", [False, True], ids=["worker", "deferred"])
+def test_a_sensor_whose_first_look_fails_passes_all_on_the_same(
+    deferrable: bool, apify: Emulator, runner: Runner
+) -> None:
+    build_id = start_build(apify)
+    apify.add_fault(Fault("reset", method="GET"))
+    outcome = runner.run_to_end(lambda: sensor(build_id, deferrable=deferrable))
+    assert outcome.state == "success"
+    assert outcome.xcoms.keys() == {
+        "build_id",
+        "build_number",
+        "actor_id",
+        "summary",
+        "stats",
+        "return_value",
+        "_link_ApifyBuildLink",
+    }
+    assert outcome.xcoms["_link_ApifyBuildLink"] == outcome.xcoms["summary"]["console_url"]
+
+
+def test_without_do_xcom_push_there_is_only_the_link(apify: Emulator, runner: Runner) -> None:
+    build_id = start_build(apify)
+    outcome = runner.run_to_end(lambda: sensor(build_id, do_xcom_push=False, deferrable=True))
+    assert outcome.state == "success"
+    assert outcome.xcoms.keys() == {"_link_ApifyBuildLink"}
+    assert outcome.xcoms["_link_ApifyBuildLink"].startswith("https://console.apify.com/actors/")
