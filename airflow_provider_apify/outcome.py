@@ -27,9 +27,10 @@ def announce(task: BaseOperator, context: Context, summary: Mapping[str, Any]) -
     if task.do_xcom_push:
         for key in ("build_id", "build_number", "actor_id"):
             ti.xcom_push(key, summary.get(key))
-    task.console_url = summary.get("console_url")  # type: ignore[attr-defined]
+    url = summary.get("console_url")
+    task.console_url = url
     # Airflow asks for the link when the task leaves the worker; this shows it while it waits there, too.
-    ti.xcom_push(ApifyBuildLink().xcom_key, task.console_url or "")
+    ti.xcom_push(ApifyBuildLink().xcom_key, url or "")
 
 
 def say_status(task: BaseOperator, build: Build) -> None:

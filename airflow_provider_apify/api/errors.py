@@ -117,8 +117,9 @@ _BY_STATUS: dict[int, type[ApiError]] = {
 _ADVICE: dict[type[ApiError], str] = {
     AuthenticationError: "Put a valid API token (Apify Console, Settings, API & Integrations) into the"
     " connection's password.",
-    PermissionDeniedError: "Use a token whose owner may do this; scoped tokens cannot modify Actors.",
-    NotFoundError: "Check the id, and that the token's account can see it.",
+    PermissionDeniedError: "Put a token whose owner may do this into the connection's password; scoped tokens"
+    " cannot modify Actors.",
+    NotFoundError: "Check actor_id, version or build_id, and that the account of the connection's token can see it.",
     InvalidRequestError: "Check the arguments.",
     QuotaError: "Raise the limit or add credits in Apify Console, Billing; retrying does not help.",
     CapacityError: "It clears as other builds and runs end. To keep it from happening, give the tasks an Airflow pool"
@@ -139,6 +140,9 @@ def from_answer(what: str, status: int, body: bytes, retry_after: float | None =
     cls = _BY_TYPE.get(type_ or "") or _BY_STATUS.get(status)
     if cls is None:
         cls = ServerError if status >= 500 or status < 400 else InvalidRequestError
+    if body.lstrip()[:1] == b"<" and cls in (PermissionDeniedError, NotFoundError, InvalidRequestError):
+        # A proxy's word, not Apify's: it says nothing of the token or the build.
+        return unreadable(what, status, "it is an HTML page")
     code = f"HTTP {status}" + (f", {type_}" if type_ else "")
     message = f"Apify answered {what} with {code}" + (f": {said.rstrip('.')}." if said else ".")
     return cls(f"{message} {_ADVICE[cls]}", status=status, type=type_, retry_after=retry_after)

@@ -49,6 +49,11 @@ def read(request: Request, status: int, retry_after: str | None, body: bytes) ->
     return answer["data"]
 
 
+def without(token: str, status: int, body: bytes) -> bytes:
+    """Take the token out of an answer that becomes an exception, in case a proxy quotes the request."""
+    return body if 200 <= status < 300 else body.replace(token.encode(), b"***")
+
+
 def seconds_of(retry_after: str | None) -> float | None:
     """Read a ``Retry-After`` header, seconds or an HTTP date; ``None`` for none or nonsense."""
     text = (retry_after or "").strip()

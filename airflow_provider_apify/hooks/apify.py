@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -74,6 +75,7 @@ class ApifyHook(BaseHook):
         self.stopping = threading.Event()
         self._transport: SyncTransport | None = None
         self._connected_at = 0.0
+        self._longest_pause = math.inf
 
     # -- builds ---------------------------------------------------------------------------------------------------
 
@@ -181,7 +183,9 @@ class ApifyHook(BaseHook):
             request = api.abort_build(build_id)
         return self._call(request, Build.from_api, attempts=attempts)
 
-    def list_builds(self, actor_id: str, *, limit: int = api.PAGE_LIMIT, desc: bool = True) -> list[Build]:
+    def list_builds(
+        self, actor_id: str, *, limit: int = api.PAGE_LIMIT, desc: bool = True, attempts: int = ATTEMPTS
+    ) -> list[Build]:
         """
         List an Actor's builds by start time, one page (``GET /v2/acts/:actorId/builds``, API §1.3).
 
@@ -190,7 +194,7 @@ class ApifyHook(BaseHook):
         """
         with _arguments():
             request = api.list_builds(actor_id, limit=limit, desc=desc)
-        return self._call(request, _builds)
+        return self._call(request, _builds, attempts=attempts)
 
     def get_build_log(self, build_id: str, *, tail_lines: int = 20, attempts: int = ATTEMPTS) -> str:
         """
@@ -264,10 +268,13 @@ class ApifyHook(BaseHook):
     async def abort_build_async(self, build_id: str) -> None:
         """Abort a build from an event loop, trying again for as long as the caller lets it."""
         request = api.abort_build(build_id)
-        async with self.shared_transport() as transport:
-            async for attempt in AsyncRetrying(**_rules(request, ATTEMPTS)):
-                with attempt:
-                    await transport.send(request)
+        try:
+            async with self.shared_transport() as transport:
+                async for attempt in AsyncRetrying(**_rules(request, ATTEMPTS)):
+                    with attempt:
+                        await transport.send(request)
+        except ApiError as error:
+            raise flavoured(error) from None
 
     def shared_transport(self) -> AbstractAsyncContextManager[AsyncTransport]:
         """Give the session that this event loop keeps for the connection."""
@@ -330,7 +337,7 @@ class ApifyHook(BaseHook):
         return result
 
     def _pause(self, seconds: float) -> None:
-        if self.stopping.wait(seconds):
+        if self.stopping.wait(min(seconds, self._longest_pause)):
             raise ApifySupersededError("The task is being ended: no more requests for it.")
 
     def _once(self, send: Callable[[SyncTransport], T]) -> T:
@@ -359,6 +366,7 @@ class ApifyHook(BaseHook):
         hook = ApifyHook(self.apify_conn_id)
         hook._transport = SyncTransport(replace(self._connected().settings, timeout=_QUICK_TIMEOUT))
         hook._connected_at = time.monotonic()
+        hook._longest_pause = 0.5
         return hook
 
     def close(self) -> None:
@@ -384,7 +392,7 @@ def _rules(request: Request, attempts: int) -> dict[str, Any]:
 def _parsed(request: Request, parse: Callable[[Any], T], data: Any) -> T:
     try:
         return parse(data)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, KeyError) as error:
         raise unreadable(str(request), 200, str(error)) from None
 
 

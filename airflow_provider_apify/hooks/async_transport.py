@@ -57,9 +57,11 @@ class AsyncTransport:
                 try:
                     self._settings = await self._load()
                     self._loaded_at = time.monotonic()
-                except ApiError:
+                except Exception:
                     if self._settings is None:
                         raise
+                    # What worked before goes on working; not every request is to try again.
+                    self._loaded_at = time.monotonic() - SETTINGS_TTL + 10
             return self._settings
 
     async def send(self, request: Request) -> Any:
@@ -94,6 +96,7 @@ class AsyncTransport:
                 allow_redirects=False,
             ) as response:
                 body = await _read(response, answers.BODY_LIMIT + 1)
+                body = answers.without(settings.token, response.status, body)
                 return answers.read(request, response.status, response.headers.get("Retry-After"), body)
         except (aiohttp.ClientError, OSError, TimeoutError, asyncio.TimeoutError) as error:
             raise _network_error(request, error) from None

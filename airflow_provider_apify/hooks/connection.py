@@ -47,6 +47,8 @@ class Settings:
         :raises ValueError: one cannot be used; the message names connection and field and holds no secret.
         """
         try:
+            if not isinstance(extra, Mapping):
+                raise ValueError("extra must be a JSON object")
             token = (password or "").strip()
             if not token:
                 raise ValueError(

@@ -43,6 +43,7 @@ class SyncTransport:
             response = self._open(session, request, fingerprint)
             with response:
                 body = b"".join(self._chunks(request, response, answers.BODY_LIMIT + 1))
+            body = answers.without(self.settings.token, response.status_code, body)
             return answers.read(request, response.status_code, response.headers.get("Retry-After"), body)
         finally:
             if fresh:

@@ -58,7 +58,8 @@ class Remembered:
     """What an earlier try of the task wrote down: its fingerprint and the build that it had."""
 
     fingerprint: Fingerprint
-    build_id: str
+    #: ``None``: it was about to start one.
+    build_id: str | None
 
 
 class Calls(Protocol):
@@ -158,19 +159,22 @@ def _look(
             raise
         unlisted = error
     marked = [(build, found) for build in recent if (found := Fingerprint.found_in(build.user_agent))]
-    if remembered and all(build.id != remembered.build_id for build, _ in marked):
+    if remembered and remembered.build_id and all(build.id != remembered.build_id for build, _ in marked):
         try:
             marked.append((calls.get(remembered.build_id), remembered.fingerprint))
         except NotFoundError:
             pass
     ours = [(build, found.epoch) for build, found in marked if found.task == mark.task]
     if any(epoch > mark.epoch for _, epoch in ours):
-        raise Superseded("The task was cleared and a newer attempt has started its build: this try starts none.")
+        raise Superseded(
+            "A newer attempt of this task has started its build: this try starts none. (Raising retries between two"
+            " tries looks the same: clear the task to build anew.)"
+        )
     if abort_earlier:
         for build, epoch in ours:
             if epoch < mark.epoch and build.is_live:
                 say(f"Aborting build {_named(build)}, left unfinished by an earlier attempt of this task.")
-                calls.abort(build.id)
+                _abort(calls, build)
     usable = sorted(
         (build for build, epoch in ours if epoch == mark.epoch and (build.is_succeeded or build.is_live)),
         key=lambda build: (not build.is_succeeded, build.started_at is None, build.started_at, build.id),
@@ -178,12 +182,19 @@ def _look(
     for build in usable[1:]:
         if build.is_live:
             say(f"Aborting build {_named(build)}: this attempt already has build {_named(usable[0])}.")
-            calls.abort(build.id)
+            _abort(calls, build)
     if usable:
         return usable[0]
     if unlisted:
         raise unlisted
     return None
+
+
+def _abort(calls: Calls, build: Build) -> None:
+    try:
+        calls.abort(build.id)
+    except NotFoundError:
+        pass  # deleted in between
 
 
 def _named(build: Build) -> str:

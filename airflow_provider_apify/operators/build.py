@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from datetime import timedelta
@@ -12,6 +13,7 @@ from airflow.providers.common.compat.sdk import AirflowTaskTimeout, BaseOperator
 
 from airflow_provider_apify import outcome
 from airflow_provider_apify.api import requests as api
+from airflow_provider_apify.api.errors import ApiError
 from airflow_provider_apify.exceptions import (
     ApifyBuildFailed,
     ApifyBuildTimeout,
@@ -104,6 +106,7 @@ class ApifyBuildOperator(BaseOperator):
         #: The build's page in Apify Console, once known.
         self.console_url: str | None = None
         self._hold: Hold | None = None
+        self._killed = False
         try:
             api.check_wait(wait_for_finish)
         except ValueError as error:
@@ -117,6 +120,9 @@ class ApifyBuildOperator(BaseOperator):
         hook.connect()
         ti = context["ti"]
         self._hold = Hold(hook, ti, self.log, abort=self.abort_on_kill)
+        # A SIGTERM before this point found nothing to end yet.
+        if self._killed and self._hold.is_over():
+            raise ApifySupersededError("The task is being ended: no build is started.")
         with self._hold.during():
             started = self._start(context, hook, parameters)
             build = started.build
@@ -140,11 +146,12 @@ class ApifyBuildOperator(BaseOperator):
         """Go on after the triggerer has waited."""
         hook = self._hook()
         self._hold = Hold(hook, context["ti"], self.log, abort=self.abort_on_kill)
-        if build_id := (event or {}).get("build_id"):
-            self._hold.take(build_id)
+        build_id = event.get("build_id") if isinstance(event, dict) else None
+        build_id = build_id or self._build_id_before(context)
+        self._hold.take(build_id)
         with self._hold.during():
             try:
-                summary = outcome.ended(event)
+                summary = outcome.ended(event, build_id)
             except ApifyBuildTimeout as error:
                 raise self._deadline_error(error) from None
             return self._finish(context, hook, summary)
@@ -159,6 +166,7 @@ class ApifyBuildOperator(BaseOperator):
             return self.execute_complete(context, self._event_instead(context, error))
 
     def on_kill(self) -> None:
+        self._killed = True
         if self._hold is not None:
             self._hold.on_kill()
 
@@ -171,8 +179,11 @@ class ApifyBuildOperator(BaseOperator):
             ti.dag_id, ti.run_id, dag_run.start_date or dag_run.run_after, ti.task_id, ti.map_index, epoch=epoch
         )
         first_try = ti.try_number <= 1
-        remembered = None if first_try else self._recall(context)
-        if remembered:
+        remembered = None if first_try else self._recall(context, epoch)
+        if not remembered:
+            # Before the start: a clear of a finished run changes the run's start date, and so the fingerprint.
+            self._remember(context, mark, None)
+        else:
             # A clear of a finished run gives it a new start date; this task has had builds under the old one.
             mark = Fingerprint(remembered.fingerprint.task, epoch)
         start = partial(
@@ -185,10 +196,10 @@ class ApifyBuildOperator(BaseOperator):
             say=self.log.warning,
         )
         try:
-            started = self._hold.start(mark, start)  # type: ignore[union-attr]
+            started = self._hold.start(self.actor_id, mark, start)  # type: ignore[union-attr]
         except Superseded as error:
             raise ApifySupersededError(str(error)) from None
-        self._remember(context, mark, started.build)
+        self._remember(context, mark, started.build.id)
         return started
 
     def _wait(self, hook: ApifyHook, build: Build) -> Build:
@@ -236,34 +247,49 @@ class ApifyBuildOperator(BaseOperator):
 
     def _event_instead(self, context: Context, error: Exception) -> dict[str, Any]:
         """Make up the event that the triggerer failed to send, from what the try before the deferral left."""
-        ti = context["ti"]
-        build_id = ti.xcom_pull(task_ids=ti.task_id, key="build_id", map_indexes=ti.map_index)
-        if not build_id and (remembered := self._recall(context)):
-            build_id = remembered.build_id
+        build_id = self._build_id_before(context)
         if type(error).__name__ == "TaskDeferralTimeout":
             failure: ApifyException = ApifyBuildTimeout(f"Build {build_id} has not ended within the time given.")
         else:
             failure = ApifyException(f"The trigger that waited for build {build_id} failed: {error}")
         return {"status": "error", "build_id": build_id, **to_event(failure)}
 
-    def _recall(self, context: Context) -> Remembered | None:
+    def _build_id_before(self, context: Context) -> str | None:
+        """Give the build that this try had before it deferred."""
+        ti = context["ti"]
+        build_id = ti.xcom_pull(task_ids=ti.task_id, key="build_id", map_indexes=ti.map_index)
+        if not build_id and (remembered := self._recall(context, 0)):
+            build_id = remembered.build_id
+        return build_id or None
+
+    def _recall(self, context: Context, epoch: int) -> Remembered | None:
         """Read what an earlier try wrote down, on Airflow 3.3; that survives a clear."""
         store = context.get("task_state_store")
         try:
             record: Any = store.get(_STORE_KEY) if store is not None else None
-            return Remembered(Fingerprint(record["task"], int(record["epoch"])), record["build_id"])
+            # The build of another Actor is none of this attempt's, though the task is the same.
+            same = record["actor_id"] == self.actor_id
+            return Remembered(
+                Fingerprint(record["task"], int(record["epoch"]) if same else epoch - 1), record["build_id"]
+            )
         except (KeyError, TypeError, ValueError):
             return None
         except Exception as error:
             self.log.warning("Airflow's task state store could not be read (%s): looking at Apify only.", error)
             return None
 
-    def _remember(self, context: Context, mark: Fingerprint, build: Build) -> None:
+    def _remember(self, context: Context, mark: Fingerprint, build_id: str | None) -> None:
         store = context.get("task_state_store")
         if store is None:
             return
         try:
-            store.set(_STORE_KEY, {"task": mark.task, "epoch": mark.epoch, "build_id": build.id})
+            record: dict[str, Any] = {
+                "task": mark.task,
+                "epoch": mark.epoch,
+                "actor_id": self.actor_id,
+                "build_id": build_id,
+            }
+            store.set(_STORE_KEY, record)
         except Exception as error:
             self.log.warning("Airflow's task state store could not be written (%s): going on without.", error)
 
@@ -274,8 +300,8 @@ class ApifyBuildOperator(BaseOperator):
             api.actor_segment(self.actor_id)
             return {
                 "actor_id": self.actor_id,
-                "version": None if self.version is None else api.check_version(self.version),
-                "tag": api.check_tag(self.tag),
+                "version": None if self.version in (None, "None") else api.check_version(self.version),
+                "tag": None if self.tag == "None" else api.check_tag(self.tag),
                 "use_cache": _switch("use_cache", self.use_cache),
                 "beta_packages": _switch("beta_packages", self.beta_packages),
             }
@@ -309,7 +335,12 @@ class _Calls:
     def send(self) -> Build:
         parameters = self._parameters
         if parameters["version"] is None:
-            actor = self._hook.get_actor(parameters["actor_id"])
+            try:
+                actor = self._hook.get_actor(parameters["actor_id"])
+            except ApiError as error:
+                # Nothing was started by asking.
+                error.outcome_unknown = False
+                raise
             try:
                 parameters["version"] = version_to_build(actor, parameters["tag"])
             except ValueError as error:
@@ -334,6 +365,8 @@ def _switch(name: str, value: object) -> bool | None:
 
 def _seconds(timeout: timedelta | float | None) -> float | None:
     seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
-    if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or seconds < 0):
+    if seconds is None:
+        return None
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds < math.inf:
         raise ApifyConfigurationError(f"timeout must be a timedelta or a number of seconds from 0, got {timeout!r}")
     return seconds

@@ -21,17 +21,20 @@ from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTas
 
 from airflow_provider_apify.exceptions import ApifyBuildTimeout
 from airflow_provider_apify.jobs.ownership import Unknown, may_abort, state_of
+from airflow_provider_apify.jobs.start import Fingerprint
 
 if TYPE_CHECKING:
     from airflow.sdk.types import Logger
 
     from airflow_provider_apify.hooks.apify import ApifyHook
-    from airflow_provider_apify.jobs.start import Fingerprint, Started
+    from airflow_provider_apify.jobs.start import Started
 
 T = TypeVar("T")
 
 #: Seconds that a task being killed waits for Airflow's word on it, for the id of a build being started, and in all.
-STATE_LIMIT, ID_LIMIT, KILL_LIMIT = 1.0, 3.4, 4.7
+STATE_LIMIT, ID_LIMIT, KILL_LIMIT = 1.0, 2.2, 4.7
+#: Seconds that the end of a try waits for the same id: no SIGKILL is coming then.
+PATIENCE = 60.0
 #: Ways to end a try after which Airflow, or the user's deadline, lets no other try go on with the build.
 _FINAL = (AirflowFailException, AirflowTaskTimeout, ApifyBuildTimeout)
 
@@ -52,15 +55,17 @@ class Hold:
         self._abort = abort
         #: Whether another try goes on with the build if this one ends without Airflow ending the task.
         self._next_try = ti.try_number <= ti.max_tries
+        self._actor_id = ""
         self._fingerprint: Fingerprint | None = None
         self._build_id: str | None = None
         #: Set when nothing more can become known of a build.
         self._known = threading.Event()
         self._maybe_started = False
+        self._given_up = False
 
-    def start(self, fingerprint: Fingerprint, start: Callable[[], Started]) -> Started:
+    def start(self, actor_id: str, fingerprint: Fingerprint, start: Callable[[], Started]) -> Started:
         """Run ``start`` in a thread of its own, so that its answer can still come while ``on_kill`` waits for it."""
-        self._fingerprint = fingerprint
+        self._actor_id, self._fingerprint = actor_id, fingerprint
         self._maybe_started = True
         future: Future[Started] = Future()
 
@@ -77,10 +82,12 @@ class Hold:
         threading.Thread(target=contextvars.copy_context().run, args=(run,), name="apify-start", daemon=True).start()
         return future.result()
 
-    def take(self, build_id: str) -> None:
-        """Hold a build that is there."""
+    def take(self, build_id: str | None) -> None:
+        """Hold a build that is there; ``None``: none can be named. One that comes too late is aborted at once."""
         self._build_id = build_id
         self._known.set()
+        if self._given_up and build_id:
+            self._log.warning("%s", self._abort_now(attempts=3))
 
     def release(self) -> None:
         """The build has ended, or is somebody else's business from here on."""
@@ -92,6 +99,7 @@ class Hold:
         try:
             yield
         except TaskDeferred:
+            self.release()
             raise
         except BaseException as error:
             self._end_of_try(error)
@@ -116,39 +124,53 @@ class Hold:
                 self._log.info("Build %s is left to the next try of this task.", self._build_id)
             return
         self._hook.stopping.set()
-        self._known.wait(ID_LIMIT)
+        if self._maybe_started:
+            self._known.wait(PATIENCE)
         self._log.warning("%s", self._abort_now(attempts=3))
 
     def _kill(self, report: list[str]) -> None:
         begun = time.monotonic()
-        if not may_abort(_within(STATE_LIMIT, self._state), next_try=self._next_try):
-            self._abort = False
+        if not self.is_over():
             report.append("The task goes on elsewhere: its build is left running.")
             return
         self._hook.stopping.set()
-        self._known.wait(max(0.0, begun + ID_LIMIT - time.monotonic()))
+        if self._maybe_started:
+            self._known.wait(max(0.0, begun + ID_LIMIT - time.monotonic()))
         report.append(self._abort_now(attempts=2))
 
     def _abort_now(self, attempts: int) -> str:
         """Abort the build and say how that went."""
         self._abort = False
-        if self._build_id is None:
-            if not self._maybe_started:
-                return "No build was started."
-            return self._search_advice("A build may have been started.")
+        self._given_up = True
+        if self._build_id is None and not self._maybe_started:
+            return "No build was started."
         try:
-            build = self._hook.quick().abort_build(self._build_id, attempts=attempts)
+            build_id = self._build_id or self._listed()
+            if build_id is None:
+                return self._search_advice("A build may have been started.")
+            build = self._hook.quick().abort_build(build_id, attempts=attempts)
         except Exception as error:
-            return f"Build {self._build_id} could not be aborted: {error}"
+            return self._search_advice(f"The build {self._build_id or ''} could not be aborted: {error}")
         if build.is_terminal:
-            return f"Build {self._build_id} is {build.status}."
-        return f"Build {self._build_id} is being aborted, since its task has ended."
+            return f"Build {build_id} is {build.status}."
+        return f"Build {build_id} is being aborted, since its task has ended."
+
+    def _listed(self) -> str | None:
+        """Look for the build of a start whose answer has not come."""
+        for build in self._hook.quick().list_builds(self._actor_id, attempts=1):
+            if Fingerprint.found_in(build.user_agent) == self._fingerprint and build.is_live:
+                return build.id
+        return None
 
     def _search_advice(self, what: str) -> str:
         return (
-            f"{what} If this task runs again, it finds and ends it; else look in Apify Console for an unfinished build"
-            f" whose user agent holds {self._fingerprint}."
+            f"{what} If this task runs again, it sees to that build; else look in Apify Console for an unfinished"
+            f" build whose user agent holds {self._fingerprint}."
         )
+
+    def is_over(self) -> bool:
+        """Whether Airflow says that the task has ended or was cleared, and no other try goes on with it."""
+        return may_abort(_within(STATE_LIMIT, self._state), next_try=self._next_try)
 
     def _state(self) -> str | None:
         from airflow.sdk.execution_time import task_runner

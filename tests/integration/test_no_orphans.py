@@ -117,12 +117,13 @@ def test_a_start_in_flight_is_aborted_when_its_answer_comes(
     assert (starts(apify), statuses(apify)) == (1, ["ABORTED"])
 
 
-def test_a_start_that_gets_no_answer_tells_what_to_look_for(
+def test_a_start_that_neither_answers_nor_is_listed_tells_what_to_look_for(
     apify: Emulator, supervisor: Supervisor, runner: Runner, capsys: pytest.CaptureFixture[str]
 ) -> None:
     supervisor.state = "failed"
     supervisor.connections["apify_default"]["extra"] = '{"timeout": 7}'
     apify.add_fault(Fault("stall", method="POST", path="/v2/acts/*/builds", after_work=True))
+    apify.add_fault(Fault("stale-list", method="GET", path="/v2/acts/*/builds", seconds=60, times=None))
     with sigterm_when(apify, lambda emulator: len(emulator.builds) == 1):
         runner.run(operator(version="0.0"))
     assert starts(apify) == 1
@@ -227,3 +228,72 @@ def test_the_trigger_of_a_sensor_aborts_nothing(apify: Emulator, supervisor: Sup
     outcome.trigger.task_instance = trigger_of("x").task_instance
     asyncio.run(outcome.trigger.on_kill())
     assert not any(request.path.endswith("/abort") for request in apify.requests)
+
+
+def test_a_sigterm_before_the_start_starts_nothing(
+    apify: Emulator, supervisor: Supervisor, runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    supervisor.state = "failed"
+    send = supervisor.send
+
+    def slow_secrets_backend(msg: Any) -> Any:
+        if type(msg).__name__ == "GetConnection":
+            os.kill(os.getpid(), signal.SIGTERM)
+        return send(msg)
+
+    monkeypatch.setattr(supervisor, "send", slow_secrets_backend)
+    with sigterm_when(apify, lambda emulator: True):
+        outcome = runner.run(operator(version="0.0"))
+    assert (outcome.state, type(outcome.error).__name__) == ("failed", "ApifySupersededError")
+    assert apify.requests == []
+
+
+def test_an_eviction_is_followed_by_a_mark(apify: Emulator, supervisor: Supervisor, runner: Runner) -> None:
+    """The first SIGTERM leaves the build to the next try; the second, with the task marked, aborts it."""
+
+    def mark() -> None:
+        apify.wait_for(waits, timeout=30)
+        os.kill(os.getpid(), signal.SIGTERM)
+        asked = "GetTaskStates"
+        apify.wait_for(lambda _: any(type(msg).__name__ == asked for msg in supervisor.sent), timeout=30)
+        supervisor.state = "failed"
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=mark, daemon=True)
+    thread.start()
+    runner.run(operator(wait_for_completion=True, retries=1))
+    thread.join()
+    ended(apify)
+    assert statuses(apify) == ["ABORTED"]
+
+
+def test_a_start_whose_answer_does_not_come_is_found_in_the_list(
+    apify: Emulator, supervisor: Supervisor, runner: Runner
+) -> None:
+    supervisor.state = "failed"
+    supervisor.connections["apify_default"]["extra"] = '{"timeout": 8}'
+    apify.add_fault(Fault("stall", method="POST", path="/v2/acts/*/builds", after_work=True))
+    with sigterm_when(apify, lambda emulator: len(emulator.builds) == 1):
+        runner.run(operator(version="0.0"))
+    ended(apify)
+    assert (starts(apify), statuses(apify)) == (1, ["ABORTED"])
+
+
+def test_a_worker_told_to_stop_after_deferring_leaves_the_build(
+    apify: Emulator, supervisor: Supervisor, runner: Runner
+) -> None:
+    supervisor.state = "deferred"
+    task = operator(wait_for_completion=True, deferrable=True)
+    assert runner.run(task).state == "deferred"
+    task.on_kill()
+    assert not any(request.path.endswith("/abort") for request in apify.requests)
+
+
+@pytest.mark.parametrize("event", [None, {}, {"status": "?"}, ["odd"]], ids=repr)
+def test_an_event_that_cannot_be_read_leaves_no_orphan(event: Any, apify: Emulator, runner: Runner) -> None:
+    options = {"wait_for_completion": True, "deferrable": True}
+    assert runner.run(operator(**options)).state == "deferred"
+    outcome = runner.run(operator(**options), next_method="execute_complete", next_kwargs={"event": event})
+    assert outcome.state == "failed"
+    ended(apify)
+    assert statuses(apify) == ["ABORTED"]

@@ -150,12 +150,17 @@ def test_a_clear_builds_anew_and_ends_what_was_left(
     assert third.xcoms["build_id"] == second.xcoms["build_id"], "a retry after the clear belongs to it"
 
 
-def test_a_clear_of_a_finished_run_still_knows_its_builds(apify: Emulator, runner: Runner) -> None:
+@pytest.mark.parametrize("died_at_once", [False, True], ids=["", "although the worker died before it knew the id"])
+def test_a_clear_of_a_finished_run_still_knows_its_builds(
+    died_at_once: bool, apify: Emulator, supervisor: Supervisor, runner: Runner
+) -> None:
     """Airflow gives the run a new start date then, which is part of the fingerprint."""
     import datetime as dt
 
     apify.build_seconds = 30
     runner.run(operator(wait_for_completion=True, deferrable=True))
+    if died_at_once:
+        supervisor.store["apify_build"]["build_id"] = None
     runner.clear(operator())
     runner.run_started += dt.timedelta(hours=1)
     runner.run(operator(wait_for_completion=True, deferrable=True))

@@ -56,10 +56,25 @@ def body(type_: object, message: object = "Something is wrong.") -> bytes:
         (199, ServerError),
     ],
 )
-@pytest.mark.parametrize("sent", [b"", b"<html>Bad gateway</html>", body("some-new-type"), body(None)], ids=repr)
+@pytest.mark.parametrize("sent", [b"", b"Bad gateway", body("some-new-type"), body(None)], ids=repr)
 def test_a_status_decides_where_the_type_is_unknown(status: int, cls: type[ApiError], sent: bytes) -> None:
     error = errors.from_answer(WHAT, status, sent)
     assert (type(error), error.status) == (cls, status)
+
+
+@pytest.mark.parametrize(
+    ("status", "cls"),
+    [
+        (400, ServerError),
+        (401, AuthenticationError),
+        (403, ServerError),
+        (404, ServerError),
+        (429, RateLimitError),
+        (502, ServerError),
+    ],
+)
+def test_a_proxys_page_says_nothing_of_token_or_build(status: int, cls: type[ApiError]) -> None:
+    assert type(errors.from_answer(WHAT, status, b" <html>Not here</html>")) is cls
 
 
 @pytest.mark.parametrize(
@@ -91,7 +106,7 @@ def test_the_type_decides_before_the_status(status: int, type_: str, cls: type[A
         (401, "connection's password"),
         (402, "Billing"),
         (403, "token"),
-        (404, "Check the id"),
+        (404, "Check actor_id"),
         (429, "later"),
         (503, "later"),
     ],
