@@ -13,3 +13,5 @@ os.environ.update(
     AIRFLOW__CORE__LOAD_EXAMPLES="False",
     NO_PROXY="127.0.0.1,localhost",
 )
+
+from tests.rows import _fill_in_row, pytest_addoption, pytest_terminal_summary, seed  # noqa: E402, F401

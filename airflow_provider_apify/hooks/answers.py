@@ -39,14 +39,24 @@ def read(request: Request, status: int, retry_after: str | None, body: bytes) ->
         raise errors.from_answer(str(request), status, body, seconds_of(retry_after))
     if len(body) > BODY_LIMIT:
         raise errors.unreadable(str(request), status, f"it is larger than {BODY_LIMIT} bytes")
-    try:
-        answer = json.loads(body)
-    except (ValueError, RecursionError):
+    answer = _loaded(body)
+    if answer is _NO_JSON:
         kind = "an HTML page" if body.lstrip()[:1] == b"<" else "cut off or no JSON at all"
-        raise errors.unreadable(str(request), status, f"it is {kind}") from None
+        raise errors.unreadable(str(request), status, f"it is {kind}")
     if not isinstance(answer, dict) or "data" not in answer:
         raise errors.unreadable(str(request), status, "it has no field 'data'")
     return answer["data"]
+
+
+_NO_JSON = object()
+
+
+def _loaded(body: bytes) -> Any:
+    """Parse JSON, or give ``_NO_JSON``: the parser's own exception would carry the whole answer along."""
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return _NO_JSON
 
 
 def without(token: str, status: int, body: bytes) -> bytes:

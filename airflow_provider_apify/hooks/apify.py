@@ -76,6 +76,7 @@ class ApifyHook(BaseHook):
         self._transport: SyncTransport | None = None
         self._connected_at = 0.0
         self._longest_pause = math.inf
+        self._say: Callable[[str], object] = self.log.warning
 
     # -- builds ---------------------------------------------------------------------------------------------------
 
@@ -209,7 +210,8 @@ class ApifyHook(BaseHook):
             if tail_lines < 1:
                 raise ValueError(f"tail_lines must be at least 1, got {tail_lines!r}")
         tail = self._retrying(request, attempts, lambda transport: transport.tail(request, tail_lines * _LINE_BYTES))
-        lines = [line for line in tail.decode(errors="replace").splitlines() if line.strip()]
+        text = tail.decode(errors="replace").replace(self.settings.token, "***")
+        lines = [line for line in text.splitlines() if line.strip()]
         return "\n".join(lines[-tail_lines:])
 
     # -- Actors, account ------------------------------------------------------------------------------------------
@@ -270,7 +272,7 @@ class ApifyHook(BaseHook):
         request = api.abort_build(build_id)
         try:
             async with self.shared_transport() as transport:
-                async for attempt in AsyncRetrying(**_rules(request, ATTEMPTS)):
+                async for attempt in AsyncRetrying(**_rules(request, ATTEMPTS, self._say)):
                     with attempt:
                         await transport.send(request)
         except ApiError as error:
@@ -333,7 +335,7 @@ class ApifyHook(BaseHook):
         return self._retrying(request, attempts, send)
 
     def _retrying(self, request: Request, attempts: int, send: Callable[[SyncTransport], T]) -> T:
-        result: T = Retrying(**_rules(request, attempts), sleep=self._pause)(self._once, send)
+        result: T = Retrying(**_rules(request, attempts, self._say), sleep=self._pause)(self._once, send)
         return result
 
     def _pause(self, seconds: float) -> None:
@@ -359,7 +361,8 @@ class ApifyHook(BaseHook):
 
     def quick(self) -> ApifyHook:
         """
-        Give a hook for a moment when time is short: it has a session of its own, no patience, and asks Airflow nothing.
+        Give a hook for a moment when time is short: it has a session of its own and no patience, asks Airflow nothing,
+        and logs nothing, since it may work while the main thread holds a lock of the logging system.
 
         :meth:`connect` or a request must have come before.
         """
@@ -367,6 +370,7 @@ class ApifyHook(BaseHook):
         hook._transport = SyncTransport(replace(self._connected().settings, timeout=_QUICK_TIMEOUT))
         hook._connected_at = time.monotonic()
         hook._longest_pause = 0.5
+        hook._say = lambda line: None
         return hook
 
     def close(self) -> None:
@@ -376,7 +380,7 @@ class ApifyHook(BaseHook):
             self._transport = None
 
 
-def _rules(request: Request, attempts: int) -> dict[str, Any]:
+def _rules(request: Request, attempts: int, say: Callable[[str], object]) -> dict[str, Any]:
     """Give the retry rules of a request as arguments for tenacity, the same for both transports."""
 
     def again(error: BaseException) -> bool:
@@ -386,7 +390,16 @@ def _rules(request: Request, attempts: int) -> dict[str, Any]:
         error = state.outcome.exception() if state.outcome else None
         return backoff(state.attempt_number - 1, error) if isinstance(error, ApiError) else 0.0
 
-    return {"retry": retry_if_exception(again), "wait": pause, "stop": stop_after_attempt(attempts), "reraise": True}
+    def tell(state: RetryCallState) -> None:
+        say(f"{state.outcome.exception() if state.outcome else ''} Sending again in {state.upcoming_sleep:.1f} s.")
+
+    return {
+        "retry": retry_if_exception(again),
+        "wait": pause,
+        "stop": stop_after_attempt(attempts),
+        "before_sleep": tell,
+        "reraise": True,
+    }
 
 
 def _parsed(request: Request, parse: Callable[[Any], T], data: Any) -> T:

@@ -56,6 +56,7 @@ class SyncTransport:
             for chunk in self._chunks(request, response, None):
                 tail = (tail + chunk)[-limit:]
             if response.status_code != 200:
+                tail = answers.without(self.settings.token, response.status_code, tail)
                 answers.read(request, response.status_code, response.headers.get("Retry-After"), tail)
             return tail
 

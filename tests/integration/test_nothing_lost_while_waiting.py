@@ -6,33 +6,15 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from airflow_provider_apify.emulator import Emulator, Fault
+from airflow_provider_apify.emulator import Emulator
 from airflow_provider_apify.exceptions import ApifyApiError, ApifyBuildTimeout
 from airflow_provider_apify.hooks.apify import ApifyHook
-from tests.integration.conftest import operator, sensor, start_build
+from tests.integration.conftest import sensor, start_build
 from tests.runner import Runner, Supervisor
-
-GET = {"method": "GET", "path": "/v2/actor-builds/*"}
-
-WEATHER: dict[str, list[Fault]] = {
-    "429": [Fault("status", status=429, times=2, **GET)],
-    "429 with Retry-After": [Fault("status", status=429, headers={"Retry-After": "1"}, **GET)],
-    "a burst of 5xx": [Fault("status", status=status, **GET) for status in (500, 502, 503, 504)],
-    "408": [Fault("status", status=408, **GET)],
-    "resets": [Fault("reset", times=3, **GET)],
-    "closed without an answer": [Fault("lost-answer", times=2, **GET)],
-    "an HTML page with status 200": [Fault("html", times=2, **GET)],
-    "cut JSON": [Fault("cut-json", times=2, **GET)],
-    "a slow drip": [Fault("drip", seconds=0.5, **GET)],
-    "no answer in time": [Fault("stall", **GET)],
-    "not found just after creation": [Fault("missing", seconds=1.5, times=None, **GET)],
-    "an unknown status": [Fault("unknown-status", times=None, **GET)],
-}
 
 
 @pytest.fixture(autouse=True)
@@ -51,32 +33,6 @@ def wait_async(build_id: str, timeout: float | None) -> Any:
 
 
 TRANSPORTS = pytest.mark.parametrize("wait", [wait_sync, wait_async], ids=["worker", "triggerer"])
-
-
-@TRANSPORTS
-@pytest.mark.parametrize("weather", WEATHER)
-def test_what_passes_is_waited_out(
-    weather: str, wait: Callable[..., Any], apify: Emulator, supervisor: Supervisor
-) -> None:
-    supervisor.connections["apify_default"]["extra"] = '{"timeout": 1, "wait_seconds": 2}'
-    build_id = start_build(apify)
-    for fault in WEATHER[weather]:
-        apify.add_fault(replace(fault))
-    build = wait(build_id, 60)
-    assert build.status == "SUCCEEDED"
-
-
-@pytest.mark.parametrize("deferrable", [False, True], ids=["worker", "deferred"])
-def test_a_task_survives_all_of_it_in_a_row(
-    deferrable: bool, apify: Emulator, supervisor: Supervisor, runner: Runner
-) -> None:
-    supervisor.connections["apify_default"]["extra"] = '{"timeout": 1, "wait_seconds": 2}'
-    for faults in WEATHER.values():
-        for fault in faults:
-            if fault.times is not None:
-                apify.add_fault(replace(fault))
-    outcome = runner.run_to_end(lambda: operator(wait_for_completion=True, deferrable=deferrable))
-    assert (outcome.state, outcome.error) == ("success", None)
 
 
 @TRANSPORTS

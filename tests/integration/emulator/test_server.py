@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
-import ipaddress
 import ssl
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -13,11 +11,9 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from airflow_provider_apify.emulator import Actor, Emulator, Fault
+from tests.network import self_signed
 
 from .conftest import Api, anyone, error
 
@@ -189,20 +185,3 @@ def test_it_speaks_https(tmp_path: Path) -> None:
             emulator.add_fault(Fault(kind))
             with pytest.raises(httpx.TransportError):
                 client.get(f"{emulator.url}/v2/users/me?token={emulator.token}")
-
-
-def self_signed() -> bytes:
-    """Key and certificate for 127.0.0.1 as PEM."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "emulator")])
-    now = datetime.datetime.now(datetime.timezone.utc)
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(minutes=1))
-        .not_valid_after(now + datetime.timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    private = serialization.PrivateFormat.PKCS8
-    return key.private_bytes(pem, private, serialization.NoEncryption()) + certificate.public_bytes(pem)

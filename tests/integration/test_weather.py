@@ -1,0 +1,298 @@
+"""
+Promise 3, one row for each kind of weather: what the task does, and the message that says it.
+
+Three tables: what passes, what only another try can mend, what nobody but a person can mend.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from email.utils import formatdate
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_apify.emulator import Emulator, Fault
+from tests.integration.conftest import operator, starts
+from tests.network import Gate, self_signed
+from tests.rows import builds_are
+from tests.runner import Runner, Supervisor
+
+PHASES = {
+    "starting": ("POST", "/v2/acts/*/builds"),
+    "waiting in the worker": ("GET", "/v2/actor-builds/*"),
+    "deferred": ("GET", "/v2/actor-builds/*"),
+}
+
+#: Weather that passes: the faults, and what the log says of it.
+PASSES: dict[str, tuple[list[Fault], str]] = {
+    "429": ([Fault("status", status=429, times=2)], "HTTP 429, rate-limit-exceeded"),
+    "429 with Retry-After in seconds": ([Fault("status", status=429, headers={"Retry-After": "1"})], "HTTP 429"),
+    "429 with Retry-After as a date": ([Fault("status", status=429, headers={"Retry-After": "DATE"})], "HTTP 429"),
+    "a burst of 5xx": ([Fault("status", status=status) for status in (500, 502, 503, 504)][:2], "HTTP 500"),
+    "408": ([Fault("status", status=408)], "HTTP 408"),
+    "a reset": ([Fault("reset", times=2)], "the connection was cut"),
+    "closed without an answer": ([Fault("lost-answer", times=2)], "the connection was cut"),
+    "no answer in time": ([Fault("stall")], "no answer came in time"),
+    "a slow drip": ([Fault("drip", seconds=0.5)], ""),
+    "an HTML page with status 200": ([Fault("html")], "it is an HTML page"),
+    "an HTML page with status 403": ([Fault("html", status=403)], "it is an HTML page"),
+    "cut JSON": ([Fault("cut-json")], "cut"),
+    "huge JSON": ([Fault("status", status=200, body='{"data":"' + "x" * (33 << 20) + '"}')], "larger than"),
+    "JSON of another shape": ([Fault("status", status=200, body={"data": [1, 2]})], "expected a build"),
+    "JSON without data": ([Fault("status", status=200, body={"ok": True})], "no field 'data'"),
+    "a redirect": ([Fault("status", status=302, headers={"Location": "/"})], "redirects elsewhere"),
+}
+
+#: What fails the try and leaves the rest to its retries: the fault, and what the error says.
+NEXT_TRY: dict[str, tuple[Fault, str]] = {
+    f"actor-memory-limit-exceeded as {status}": (
+        Fault("status", status=status, body={"error": {"type": "actor-memory-limit-exceeded", "message": "No."}}),
+        "an Airflow pool with include_deferred=True",
+    )
+    for status in (402, 403)
+}
+
+#: What fails the task at once, whatever its retries.
+FINAL: dict[str, tuple[Fault, str]] = {
+    "a token that is refused": (
+        Fault("status", status=401, times=None, body={"error": {"type": "user-or-token-not-found", "message": "No."}}),
+        "valid API token",
+    ),
+    "a token that may not": (Fault("status", status=403), "scoped tokens cannot modify Actors"),
+    "used-up credits": (
+        Fault("status", status=402, body={"error": {"type": "not-enough-usage-to-run-paid-actor", "message": "No."}}),
+        "Billing; retrying does not help",
+    ),
+    "a disabled feature": (
+        Fault("status", status=402, body={"error": {"type": "platform-feature-disabled", "message": "No."}}),
+        "Billing; retrying does not help",
+    ),
+    "a refusal of the request": (
+        Fault("status", status=400, body={"error": {"type": "invalid-input", "message": "Bad."}}),
+        "invalid-input: Bad. Check the arguments",
+    ),
+}
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their growth is tested with plain values (tests/unit/test_wait.py)."""
+    if "long" not in request.keywords:
+        monkeypatch.setattr("airflow_provider_apify.jobs.wait.LONGEST_PAUSE", 0.3)
+
+
+@pytest.fixture
+def said(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Callable[[], str]:
+    """All that was logged: by the task, and by its trigger."""
+    return lambda: capsys.readouterr().out + caplog.text
+
+
+def task_for(phase: str, **kwargs: Any) -> Callable[[], Any]:
+    return lambda: operator(wait_for_completion=True, deferrable=phase == "deferred", version="0.0", **kwargs)
+
+
+def in_phase(fault: Fault, phase: str) -> Fault:
+    method, path = PHASES[phase]
+    headers = {
+        name: value.replace("DATE", formatdate(time.time() + 2, usegmt=True)) for name, value in fault.headers.items()
+    }
+    return replace(fault, method=method, path=path, headers=headers)
+
+
+@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize("weather", PASSES)
+def test_what_passes_costs_neither_try_nor_build(
+    weather: str, phase: str, apify: Emulator, supervisor: Supervisor, runner: Runner, said: Callable[[], str]
+) -> None:
+    supervisor.connections["apify_default"]["extra"] = '{"timeout": 1, "wait_seconds": 2}'
+    faults, says = PASSES[weather]
+    for fault in faults:
+        apify.add_fault(in_phase(fault, phase))
+    begun = time.time()
+    outcome = runner.run_to_end(task_for(phase))
+    assert (outcome.state, outcome.error) == ("success", None)
+    assert says in said()
+    assert outcome.xcoms["build_id"] == apify.builds[0]["id"]
+    builds_are(apify, "SUCCEEDED")
+    if "Retry-After in seconds" in weather:
+        assert time.time() - begun >= 1
+
+
+@pytest.mark.parametrize("weather", NEXT_TRY)
+def test_what_the_next_try_mends(weather: str, apify: Emulator, runner: Runner) -> None:
+    fault, says = NEXT_TRY[weather]
+    apify.add_fault(in_phase(fault, "starting"))
+    task = task_for("starting", retries=1)
+    outcome = runner.run_to_end(task)
+    assert outcome.state == "up_for_retry"
+    assert says in str(outcome.error)
+    assert starts(apify) == 1, "the memory is waited for by the retries, with their delay"
+    runner.retry()
+    assert runner.run_to_end(task).state == "success"
+    builds_are(apify, "SUCCEEDED")
+
+
+@pytest.mark.parametrize("weather", FINAL)
+def test_what_no_try_mends_while_starting(weather: str, apify: Emulator, runner: Runner) -> None:
+    fault, says = FINAL[weather]
+    apify.add_fault(in_phase(fault, "starting"))
+    outcome = runner.run_to_end(task_for("starting", retries=3))
+    assert (outcome.state, starts(apify)) == ("failed", 1)
+    assert says in str(outcome.error)
+    builds_are(apify)
+
+
+@pytest.mark.parametrize("phase", ["waiting in the worker", "deferred"])
+@pytest.mark.parametrize("weather", FINAL)
+def test_what_no_try_mends_while_waiting(weather: str, phase: str, apify: Emulator, runner: Runner) -> None:
+    """The task fails at once and, the token allowing, its build is aborted: nobody waits for it any more."""
+    apify.build_seconds = 30
+    fault, says = FINAL[weather]
+    apify.add_fault(in_phase(fault, phase))
+    outcome = runner.run_to_end(task_for(phase, retries=3))
+    assert outcome.state == "failed"
+    assert says in str(outcome.error)
+    builds_are(apify, "ABORTED")
+
+
+@pytest.mark.parametrize("phase", ["waiting in the worker", "deferred"])
+def test_a_build_deleted_while_waiting_fails_the_task_with_its_id(
+    phase: str, apify: Emulator, runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airflow_provider_apify.jobs.wait.MISSING_GRACE", 1.0)
+    apify.build_seconds = 30
+    with meanwhile(lambda: (waits(apify), apify.delete_build(apify.builds[0]["id"]), apify.add_fault(CUT))):
+        outcome = runner.run_to_end(task_for(phase, retries=3))
+    assert outcome.state == "failed"
+    assert "record-not-found" in str(outcome.error)
+    assert outcome.xcoms["build_id"] in str(outcome.error)
+    builds_are(apify)
+
+
+#: Ends the long-poll of a build that is gone from the ledger.
+CUT = Fault("reset", method="GET", path="/v2/actor-builds/*")
+
+
+@pytest.mark.parametrize("phase", ["waiting in the worker", "deferred"])
+def test_a_build_not_found_just_after_its_creation_is_waited_for(phase: str, apify: Emulator, runner: Runner) -> None:
+    apify.add_fault(Fault("missing", method="GET", path="/v2/actor-builds/*", seconds=1.5, times=None))
+    assert runner.run_to_end(task_for(phase)).state == "success"
+    builds_are(apify, "SUCCEEDED")
+
+
+@pytest.mark.parametrize("phase", ["waiting in the worker", "deferred"])
+def test_an_unknown_status_is_waited_out_and_named(
+    phase: str, apify: Emulator, supervisor: Supervisor, runner: Runner, said: Callable[[], str]
+) -> None:
+    supervisor.connections["apify_default"]["extra"] = '{"wait_seconds": 1}'
+    apify.build_seconds = 2
+    apify.add_fault(Fault("unknown-status", method="GET", path="/v2/actor-builds/*", times=None))
+    assert runner.run_to_end(task_for(phase)).state == "success"
+    assert "HIBERNATING" in said()
+    builds_are(apify, "SUCCEEDED")
+
+
+#: Fields that Apify may leave out, send as null, or add (API §1.3).
+SHAPES: dict[str, dict[str, Any] | None] = {
+    "nothing but what is certain": {},
+    "null everywhere else": None,
+    "fields of tomorrow": {"stats": {"computeUnits": None, "new": [1]}, "aFieldOfTomorrow": {"deep": [None]}},
+    "other types": {"stats": [], "buildNumber": 7, "startedAt": "yesterday", "usageTotalUsd": "free", "actId": {}},
+}
+
+
+@pytest.mark.parametrize("phase", ["waiting in the worker", "deferred"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_missing_odd_and_further_fields_do_no_harm(shape: str, phase: str, apify: Emulator, runner: Runner) -> None:
+    task = task_for("deferred")
+    build_id = runner.run(task()).xcoms["build_id"]
+    fields = SHAPES[shape]
+    if fields is None:
+        fields = dict.fromkeys(apify.builds[0])
+    body = {"data": {**fields, "id": build_id, "status": "SUCCEEDED"}}
+    apify.add_fault(Fault("status", status=200, body=body, method="GET", path="/v2/actor-builds/*", times=None))
+    runner.retry()
+    runner.max_tries = 2
+    outcome = runner.run_to_end(task_for(phase, retries=2))
+    assert (outcome.state, outcome.error) == ("success", None)
+    assert outcome.xcoms["return_value"] == build_id
+    builds_are(apify, "SUCCEEDED")
+
+
+@pytest.mark.parametrize(
+    ("host", "says"),
+    [
+        ("http://no-such-host.invalid", "name could not be resolved"),
+        ("http://127.0.0.1:9", "refused"),
+        ("https://127.0.0.1:PORT", "speaks https"),
+        ("TLS", "ca_bundle"),
+    ],
+    ids=["DNS failure", "refused", "no TLS there", "certificate of unknown authority"],
+)
+def test_a_host_that_cannot_be_reached_fails_the_try_and_says_which_field(
+    host: str, says: str, apify: Emulator, supervisor: Supervisor, runner: Runner, certificate: str
+) -> None:
+    with Emulator(ssl_certfile=certificate) as other:
+        where = other.url if host == "TLS" else host.replace("PORT", apify.url.rpartition(":")[2])
+        supervisor.connections["apify_default"].update(host=where, extra='{"allow_http": true, "timeout": 2}')
+        outcome = runner.run_to_end(task_for("starting", retries=1))
+        assert outcome.state == "up_for_retry"
+        assert says in str(outcome.error)
+        assert other.builds == []
+    supervisor.connections["apify_default"].update(host=apify.url)
+    runner.retry()
+    assert runner.run_to_end(task_for("starting", retries=1)).state == "success"
+    builds_are(apify, "SUCCEEDED")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_minute_of_refused_connections(phase: str, apify: Emulator, supervisor: Supervisor, runner: Runner) -> None:
+    """Waiting takes it in its stride; a start may need its retry, which begins anew with the minute's patience."""
+    apify.build_seconds = 5
+    task = task_for(phase, retries=1)
+    with Gate(int(apify.url.rpartition(":")[2])) as gate:
+        supervisor.connections["apify_default"]["host"] = gate.url
+        if phase == "starting":
+            gate.shut()
+
+        def minute() -> None:
+            if phase != "starting":
+                waits(apify)
+                gate.shut()
+            time.sleep(60)
+            gate.open()
+
+        with meanwhile(minute):
+            outcome = runner.run_to_end(task)
+            if phase == "starting" and outcome.state == "up_for_retry":
+                assert "refused" in str(outcome.error)
+                runner.retry()
+                outcome = runner.run_to_end(task)
+        assert (outcome.state, outcome.error) == ("success", None)
+    builds_are(apify, "SUCCEEDED")
+
+
+def waits(apify: Emulator) -> None:
+    apify.wait_for(lambda emulator: any("waitForFinish" in request.query for request in emulator.requests), 30)
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> str:
+    path = tmp_path / "certificate.pem"
+    path.write_bytes(self_signed())
+    return str(path)
+
+
+@contextmanager
+def meanwhile(work: Callable[[], Any]) -> Iterator[None]:
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    yield
+    thread.join(90)
