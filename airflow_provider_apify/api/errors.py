@@ -84,7 +84,7 @@ class NetworkError(ApiError):
 
     transient = True
 
-    def __init__(self, message: str, *, sent: bool) -> None:
+    def __init__(self, message: str, *, sent: bool = True) -> None:
         super().__init__(message)
         self.outcome_unknown = sent
 

@@ -107,7 +107,7 @@ class Hold:
 
     def on_kill(self) -> None:
         """Abort the build if Airflow says that the task has ended or was cleared, within ``KILL_LIMIT`` seconds."""
-        if not self._abort:
+        if not self._abort and self._known.is_set():
             return
         report: list[str] = []
         thread = threading.Thread(target=self._kill, args=(report,), name="apify-kill", daemon=True)
@@ -134,6 +134,9 @@ class Hold:
             report.append("The task goes on elsewhere: its build is left running.")
             return
         self._hook.stopping.set()
+        if not self._abort:
+            report.append("The task is over: a start under way goes on, none is sent again.")
+            return
         if self._maybe_started:
             self._known.wait(max(0.0, begun + ID_LIMIT - time.monotonic()))
         report.append(self._abort_now(attempts=2))

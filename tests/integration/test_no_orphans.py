@@ -132,14 +132,15 @@ def test_a_start_that_neither_answers_nor_is_listed_tells_what_to_look_for(
     assert fingerprint in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("abort_on_kill", [True, False])
 def test_no_start_is_sent_again_once_the_task_has_ended(
-    apify: Emulator, supervisor: Supervisor, runner: Runner
+    abort_on_kill: bool, apify: Emulator, supervisor: Supervisor, runner: Runner
 ) -> None:
     supervisor.state = "failed"
     start = {"method": "POST", "path": "/v2/acts/*/builds"}
     apify.add_fault(Fault("status", status=429, headers={"Retry-After": "2"}, times=None, **start))
     with sigterm_when(apify, lambda emulator: starts(emulator) == 1):
-        runner.run(operator(version="0.0"))
+        runner.run(operator(version="0.0", abort_on_kill=abort_on_kill))
     assert (starts(apify), apify.builds) == (1, [])
 
 

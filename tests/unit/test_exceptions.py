@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import pickle
 
 import pytest
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, AirflowSensorTimeout
@@ -133,3 +134,11 @@ def test_an_exception_can_be_copied_with_its_attributes(cls: type[ApifyException
     error = make(cls, "what happened")
     found = copy.deepcopy(error)
     assert (type(found), str(found), vars(found)) == (cls, "what happened", vars(error))
+
+
+@pytest.mark.parametrize("cls", [*PUBLIC, *API_ERRORS], ids=by_name)
+def test_each_survives_pickling(cls: type[Exception]) -> None:
+    """As a process pool, or a callback in another process, would have it."""
+    before = make(cls, "what happened")
+    after = pickle.loads(pickle.dumps(before))
+    assert (type(after), str(after), vars(after)) == (cls, "what happened", vars(before))
