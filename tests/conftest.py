@@ -14,4 +14,4 @@ os.environ.update(
     NO_PROXY="127.0.0.1,localhost",
 )
 
-from tests.rows import _fill_in_row, pytest_addoption, pytest_terminal_summary, seed  # noqa: E402, F401
+from tests.rows import pytest_addoption, pytest_runtest_call, pytest_terminal_summary, seed  # noqa: E402, F401

@@ -47,12 +47,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--seed", type=int, default=0, help="seed of all that is left to chance (default: 0)")
 
 
-@pytest.fixture(autouse=True)
-def _fill_in_row(record_property: Any) -> Iterator[None]:
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
     _row.clear()
-    yield
-    for name in ("expected", "seen"):
-        record_property(name, _row.get(name))
+    try:
+        return (yield)
+    finally:
+        # Before the report of the call is made: what a fixture records at its end reaches the teardown's report only.
+        item.user_properties.extend(_row.items())
 
 
 @pytest.fixture(scope="session")

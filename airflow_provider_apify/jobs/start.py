@@ -119,8 +119,12 @@ def start_once(
 
     lost: list[ApiError] = []
     try:
-        if not first_try and (build := look()):
-            return Started(build, adopted=True)
+        # A try that wrote down that it was about to start, and no id, may have started a build not listed yet.
+        in_doubt = remembered is not None and remembered.fingerprint == mark and remembered.build_id is None
+        for seconds in () if first_try else LOOK_AGAIN if in_doubt else LOOK_AGAIN[:1]:
+            calls.pause(seconds)
+            if build := look():
+                return Started(build, adopted=True)
         while True:
             if calls.stopped():
                 raise Superseded("The task is being ended: no build is started.")

@@ -488,3 +488,12 @@ def test_fingerprint_is_the_same_in_another_process_and_release() -> None:
 def test_parts_of_a_fingerprint_do_not_run_together(some: list[str], others: list[str]) -> None:
     same = Fingerprint.of(*some, epoch=1) == Fingerprint.of(*others, epoch=1)
     assert same is (some == others)
+
+
+def test_retry_in_doubt_looks_until_the_list_can_have_caught_up() -> None:
+    """The worker died between its request and writing the id down, and the next try is quicker than the list."""
+    apify = Apify()
+    build = apify.add(MARK)
+    apify.missing_for[build.id] = 2
+    started = start_once(apify, MARK, first_try=False, remembered=Remembered(MARK, None))
+    assert (started.build.id, started.adopted, apify.sent()) == (build.id, True, 0)
