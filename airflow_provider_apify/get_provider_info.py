@@ -39,6 +39,12 @@ def get_provider_info() -> dict:  # type: ignore[type-arg]
                         "description": "To connect, and for an answer beyond that wait, 1 to 600. Default 30.",
                         "schema": {"type": ["number", "null"], "minimum": 1, "maximum": 600},
                     },
+                    "connections": {
+                        "label": "Connections of a triggerer",
+                        "description": "Most builds for which one triggerer keeps a request waiting, 1 to 10000. The"
+                        " others are noticed within about 3 s. Default 1000.",
+                        "schema": {"type": ["integer", "null"], "minimum": 1, "maximum": 10000},
+                    },
                     "proxy": {
                         "label": "Proxy",
                         "description": "URL such as http://proxy.example.com:3128. Default: HTTPS_PROXY and NO_PROXY"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import Asset, AssetAlias
 
 from airflow_provider_apify import exceptions
-from airflow_provider_apify.api.model import ActorJobStatus
+from airflow_provider_apify.api.model import TERMINAL, ActorJobStatus
 from airflow_provider_apify.links.build import ApifyBuildLink
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def ended(event: Mapping[str, Any] | None, build_id: str | None = None) -> dict[
     summary = event.get("build") if event and status == "ended" else None
     if (
         not isinstance(summary, Mapping)
-        or not _is_terminal(summary.get("status"))
+        or str(summary.get("status")) not in TERMINAL
         or not isinstance(summary.get("build_id"), str)
         or build_id not in (None, summary["build_id"])
     ):
@@ -84,13 +84,6 @@ def ended(event: Mapping[str, Any] | None, build_id: str | None = None) -> dict[
             " airflow-provider-apify?"
         )
     return dict(summary)
-
-
-def _is_terminal(status: object) -> bool:
-    try:
-        return ActorJobStatus(status).is_terminal
-    except ValueError:
-        return False
 
 
 def _failed(

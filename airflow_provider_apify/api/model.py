@@ -42,6 +42,9 @@ class ActorJobStatus(str, Enum):
         return str(self.value)
 
 
+#: The statuses, as Apify spells them, of a job that never changes again.
+TERMINAL = frozenset(status.value for status in ActorJobStatus if status.is_terminal)
+
 _warned: set[str] = set()
 
 

@@ -55,12 +55,11 @@ class Request:
 class JobKind:
     """What differs between Apify's kinds of job. Builds are the only kind so far; runs share the rest."""
 
-    name: str
     path: str
     start_path: str
 
 
-BUILD = JobKind(name="build", path="/v2/actor-builds", start_path="builds")
+BUILD = JobKind(path="/v2/actor-builds", start_path="builds")
 
 
 def may_repeat(request: Request, error: ApiError) -> bool:
@@ -113,10 +112,14 @@ def start_build(
     )
 
 
-def list_builds(actor_id: str, *, limit: int = PAGE_LIMIT, offset: int = 0, desc: bool = True) -> Request:
+def list_builds(actor_id: str, *, limit: int = PAGE_LIMIT, desc: bool = True) -> Request:
     """List an Actor's builds by start time (API §1.3). ``limit``: 1 to 1000."""
-    query = _query(desc=desc, limit=limit, offset=offset or None)
-    return Request("GET", f"{_ACTORS}/{actor_segment(actor_id)}/builds", query)
+    return Request("GET", f"{_ACTORS}/{actor_segment(actor_id)}/builds", _query(desc=desc, limit=limit))
+
+
+def list_user_builds(*, limit: int = PAGE_LIMIT, offset: int = 0) -> Request:
+    """List the builds of all the account's Actors, newest first (API §1.1). ``limit``: 1 to 1000."""
+    return Request("GET", BUILD.path, _query(desc=True, limit=limit, offset=offset or None))
 
 
 def get_build(build_id: str, *, wait_for_finish: int | None = None) -> Request:

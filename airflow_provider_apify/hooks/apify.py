@@ -248,15 +248,15 @@ class ApifyHook(BaseHook):
         """
         from asyncio import sleep
 
+        request = api.get_build(build_id)
         async with self.shared_transport() as transport:
             watch = Watch(deadline, on_status, self.log.warning)
             try:
                 while True:
                     pause: float | None
+                    wait = watch.next_wait(time.time(), api.MAX_WAIT_SECONDS)
                     try:
-                        longest = (await transport.settings()).wait_seconds
-                        request = api.get_build(build_id, wait_for_finish=watch.next_wait(time.time(), longest))
-                        build = _parsed(request, Build.from_api, await transport.send(request))
+                        build = _parsed(request, Build.from_api, await transport.ask(build_id, wait))
                     except ApiError as error:
                         pause = watch.failed(flavoured(error), time.time())
                     else:

@@ -18,10 +18,10 @@ from airflow_provider_apify.api.errors import ApiError, AuthenticationError
 from airflow_provider_apify.api.requests import Request
 from airflow_provider_apify.hooks import answers
 from airflow_provider_apify.hooks.connection import Settings
+from airflow_provider_apify.hooks.polls import Polls
 
-#: Most connections that one triggerer keeps open to one Airflow connection; Airflow's default capacity is 1000
-#: triggers, each of which holds a connection while it long-polls. Beyond it, triggers take turns.
-CONNECTION_LIMIT = 1000
+#: Largest record of TLS, in bytes.
+TLS_RECORD = 16 * 1024
 #: Seconds after which the Airflow connection is read again, so that a changed one is picked up.
 SETTINGS_TTL = 60.0
 
@@ -39,12 +39,14 @@ class AsyncTransport:
         self._loaded_at = 0.0
         self._loading = asyncio.Lock()
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=CONNECTION_LIMIT),
+            # No limit: whoever waits for a connection would wait for another's long-poll to end. Polls counts them.
+            connector=_LeanConnector(limit=0),
             # netrc and proxies from the environment would apply past our own rules (hooks/connection.py).
             trust_env=False,
             cookie_jar=aiohttp.DummyCookieJar(),
         )
         self._contexts: dict[str | None, ssl.SSLContext] = {}
+        self._polls = Polls(self.send)
         self.users = 0
 
     async def close(self) -> None:
@@ -79,6 +81,15 @@ class AsyncTransport:
                 raise
             return await self._send(request, renewed)
 
+    async def ask(self, build_id: str, wait: float) -> Any:
+        """
+        Give Apify's answer about a build: when it has ended, after ``wait`` seconds, or earlier.
+
+        :raises ApiError: see :mod:`airflow_provider_apify.api.errors`.
+        """
+        settings = await self.settings()
+        return await self._polls.ask(build_id, wait, budget=settings.connections, longest=settings.wait_seconds)
+
     async def _send(self, request: Request, settings: Settings) -> Any:
         timeout = aiohttp.ClientTimeout(
             total=request.wait + 4 * settings.timeout,
@@ -107,6 +118,25 @@ class AsyncTransport:
             context = ssl.create_default_context(cafile=settings.ca_bundle or certifi.where())
             self._contexts[settings.ca_bundle] = context
         return context
+
+
+class _LeanConnector(aiohttp.TCPConnector):
+    """
+    Opens TLS connections that take a fifth of the memory.
+
+    asyncio gives each a read buffer of 256 kB for its life (``asyncio.sslproto``, since Python 3.11), while a long-poll
+    has one small answer and a TLS record 16 kB at most. Both names touched here are private, to aiohttp and to
+    asyncio: where they change, connections are merely larger again, which a test tells (test_a_tls_connection_is_lean).
+    """
+
+    async def _wrap_create_connection(self, *args: Any, **kwargs: Any) -> Any:
+        transport, protocol = await super()._wrap_create_connection(*args, **kwargs)
+        tls: Any = getattr(transport, "_ssl_protocol", None)
+        if hasattr(tls, "_ssl_buffer"):
+            tls.max_size = TLS_RECORD
+            tls._ssl_buffer = bytearray(TLS_RECORD)
+            tls._ssl_buffer_view = memoryview(tls._ssl_buffer)
+        return transport, protocol
 
 
 async def _read(response: aiohttp.ClientResponse, most: int) -> bytes:

@@ -15,6 +15,7 @@ from airflow_provider_apify.api.requests import MAX_WAIT_SECONDS
 
 DEFAULT_HOST = "api.apify.com"
 DEFAULT_TIMEOUT = 30.0
+DEFAULT_CONNECTIONS = 1000
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Settings:
     :param ca_bundle: file of certificate authorities to trust, or ``None`` for certifi's.
     :param timeout: seconds to connect, and to wait for the next part of an answer beyond a long-poll.
     :param wait_seconds: longest long-poll, 0 to 60.
+    :param connections: most long-polls that a triggerer has open at a time, 1 to 10000.
     """
 
     base_url: str
@@ -36,6 +38,7 @@ class Settings:
     ca_bundle: str | None = None
     timeout: float = DEFAULT_TIMEOUT
     wait_seconds: int = MAX_WAIT_SECONDS
+    connections: int = DEFAULT_CONNECTIONS
 
     @classmethod
     def of(
@@ -64,6 +67,7 @@ class Settings:
                 ca_bundle=_ca_bundle(extra),
                 timeout=_seconds(extra, "timeout", DEFAULT_TIMEOUT, least=1, most=600),
                 wait_seconds=int(_seconds(extra, "wait_seconds", MAX_WAIT_SECONDS, least=0, most=MAX_WAIT_SECONDS)),
+                connections=int(_number(extra, "connections", DEFAULT_CONNECTIONS, least=1, most=10000)),
             )
         except ValueError as error:
             raise ValueError(f"Connection {conn_id!r}: {error}.") from None
@@ -145,6 +149,10 @@ def _switch(extra: Mapping[str, Any], name: str) -> bool:
 
 
 def _seconds(extra: Mapping[str, Any], name: str, default: float, *, least: float, most: float) -> float:
+    return _number(extra, name, default, least=least, most=most, unit=" of seconds")
+
+
+def _number(extra: Mapping[str, Any], name: str, default: float, *, least: float, most: float, unit: str = "") -> float:
     value = extra.get(name)
     if value in (None, ""):
         return default
@@ -153,5 +161,5 @@ def _seconds(extra: Mapping[str, Any], name: str, default: float, *, least: floa
     except (TypeError, ValueError, OverflowError):
         number = -1.0
     if isinstance(value, bool) or not least <= number <= most:
-        raise ValueError(f"{name} must be a number of seconds from {least:g} to {most:g}, got {value!r}")
+        raise ValueError(f"{name} must be a number{unit} from {least:g} to {most:g}, got {value!r}")
     return number
