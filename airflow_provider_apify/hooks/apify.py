@@ -59,8 +59,8 @@ class ApifyHook(BaseHook):
     :class:`~airflow_provider_apify.exceptions.ApifyConfigurationError`.
 
     :param apify_conn_id: Airflow connection of type ``apify``: the token as password, the base URL as host if it is
-        not ``https://api.apify.com``, and the fields ``proxy``, ``ca_bundle``, ``timeout``, ``wait_seconds`` and
-        ``allow_http``. It is read at the first request.
+        not ``https://api.apify.com``, and the fields ``proxy``, ``ca_bundle``, ``timeout``, ``wait_seconds``,
+        ``connections`` and ``allow_http``. It is read at the first request.
     """
 
     conn_name_attr = "apify_conn_id"

@@ -80,6 +80,9 @@ class Calls(Protocol):
     def stopped(self) -> bool:
         """Whether the task is being ended: nothing more may be started."""
 
+    def stale(self) -> bool:
+        """Whether the try began, or looked, so long ago that it may have been given up for dead and replaced since."""
+
 
 @dataclass(frozen=True)
 class Started:
@@ -128,6 +131,8 @@ def start_once(
         while True:
             if calls.stopped():
                 raise Superseded("The task is being ended: no build is started.")
+            if calls.stale() and (build := look()):
+                return Started(build, adopted=True)
             try:
                 return Started(calls.send(), adopted=False)
             except ApiError as error:

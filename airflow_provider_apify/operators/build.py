@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 #: Key of what a try writes down for later tries, in Airflow's task state store (Airflow 3.3).
 _STORE_KEY = "apify_build"
+#: Seconds after which a try looks before it starts: its worker may have been frozen, and given up for dead.
+STALE_AFTER = 10.0
 #: Seconds that the trigger's own deadline is ahead of Airflow's, so that it is the one to tell.
 DEADLINE_MARGIN = 60
 
@@ -114,6 +116,7 @@ class ApifyBuildOperator(BaseOperator):
         self._check_outlets()
 
     def execute(self, context: Context) -> str:
+        begun = time.time()
         parameters = self._parameters()
         hook = self._hook()
         # Ending the build must need no word with Airflow, and a connection that cannot be used be known before a start.
@@ -124,7 +127,7 @@ class ApifyBuildOperator(BaseOperator):
         if self._killed and self._hold.is_over():
             raise ApifySupersededError("The task is being ended: no build is started.")
         with self._hold.during():
-            started = self._start(context, hook, parameters)
+            started = self._start(context, hook, parameters, begun)
             build = started.build
             outcome.announce(self, context, build.summary())
             self.log.info(
@@ -170,7 +173,7 @@ class ApifyBuildOperator(BaseOperator):
         if self._hold is not None:
             self._hold.on_kill()
 
-    def _start(self, context: Context, hook: ApifyHook, parameters: dict[str, Any]) -> Started:
+    def _start(self, context: Context, hook: ApifyHook, parameters: dict[str, Any], begun: float) -> Started:
         ti = context["ti"]
         dag_run = context["dag_run"]
         # Automatic retries keep this number, a clear raises it.
@@ -188,7 +191,7 @@ class ApifyBuildOperator(BaseOperator):
             mark = Fingerprint(remembered.fingerprint.task, epoch)
         start = partial(
             start_once,
-            _Calls(hook, mark, parameters),
+            _Calls(hook, mark, parameters, begun),
             mark,
             first_try=first_try,
             remembered=remembered,
@@ -323,7 +326,7 @@ class ApifyBuildOperator(BaseOperator):
 class _Calls:
     """The hook as :func:`start_once` needs it."""
 
-    def __init__(self, hook: ApifyHook, mark: Fingerprint, parameters: dict[str, Any]) -> None:
+    def __init__(self, hook: ApifyHook, mark: Fingerprint, parameters: dict[str, Any], begun: float) -> None:
         self._hook = hook
         self._mark = mark
         self._parameters = parameters
@@ -331,6 +334,10 @@ class _Calls:
         self.abort = hook.abort_build
         self.pause = hook.stopping.wait
         self.stopped = hook.stopping.is_set
+        self._looked_at = begun
+
+    def stale(self) -> bool:
+        return time.time() - self._looked_at > STALE_AFTER
 
     def send(self) -> Build:
         parameters = self._parameters
@@ -348,6 +355,7 @@ class _Calls:
         return self._hook.start_build(**parameters, fingerprint=self._mark)
 
     def recent(self) -> list[Build]:
+        self._looked_at = time.time()
         return self._hook.list_builds(self._parameters["actor_id"])
 
 

@@ -55,6 +55,7 @@ class Apify:
     list_errors: list[ApiError | None] = field(default_factory=list)
     rewrites_user_agent: bool = False
     stops_at_send: int = 99
+    is_stale: bool = False
     builds: dict[str, Build] = field(default_factory=dict)
     missing_for: dict[str, int] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
@@ -125,6 +126,9 @@ class Apify:
 
     def pause(self, seconds: float, /) -> None:
         self.pauses.append(seconds)
+
+    def stale(self) -> bool:
+        return self.is_stale
 
     def stopped(self) -> bool:
         return self.sent() >= self.stops_at_send
@@ -496,4 +500,12 @@ def test_retry_in_doubt_looks_until_the_list_can_have_caught_up() -> None:
     build = apify.add(MARK)
     apify.missing_for[build.id] = 2
     started = start_once(apify, MARK, first_try=False, remembered=Remembered(MARK, None))
+    assert (started.build.id, started.adopted, apify.sent()) == (build.id, True, 0)
+
+
+def test_first_try_that_was_frozen_looks_before_it_starts() -> None:
+    """Its worker may have been given up for dead, and the retry have started the build."""
+    apify = Apify(is_stale=True)
+    build = apify.add(MARK)
+    started = start_once(apify, MARK, first_try=True)
     assert (started.build.id, started.adopted, apify.sent()) == (build.id, True, 0)

@@ -1,0 +1,30 @@
+"""The one task that a worker of the protocol rig runs; the test says which in the environment of that worker."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import datetime, timedelta
+from typing import Any
+
+from airflow.sdk import DAG
+
+from airflow_provider_apify.operators import build
+from airflow_provider_apify.operators.build import ApifyBuildOperator
+from airflow_provider_apify.sensors.build import ApifyBuildSensor
+
+options: dict[str, Any] = json.loads(os.environ["PROTOCOL_TASK"])
+for name in ("execution_timeout", "retry_delay"):
+    if name in options:
+        options[name] = timedelta(seconds=options[name])
+build.STALE_AFTER = options.pop("stale_after", 10)
+mapped = options.pop("mapped", False)
+
+with DAG(options.pop("dag_id"), schedule=None, start_date=datetime(2026, 1, 1)):
+    if "build_id" in options:
+        ApifyBuildSensor(**options)
+    elif mapped:
+        actor_id = options.pop("actor_id")
+        ApifyBuildOperator.partial(**options).expand(actor_id=[actor_id, actor_id])
+    else:
+        ApifyBuildOperator(**options)

@@ -1,0 +1,309 @@
+"""
+Promise 1 at every point where a worker can be lost or a request can go wrong: one attempt, one build.
+
+The real supervisor and runner are killed or frozen there, and then the scheduler retries.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from airflow_provider_apify.emulator import Emulator, Fault
+from tests.chaos.rig import Rig, Task
+from tests.rows import builds_are
+
+START = {"method": "POST", "path": "/v2/acts/*/builds"}
+NEVER = 60.0
+
+#: Prepares that a try gets stuck; what it gives waits until the try is there, and lets it go on.
+Stuck = Callable[[Rig], tuple[Callable[[], None], Callable[[], None]]]
+
+
+def in_airflow(method: str, path: str, **options: Any) -> Stuck:
+    def prepare(rig: Rig) -> tuple[Callable[[], None], Callable[[], None]]:
+        gate = rig.airflow.hold(method, path, **options)
+        return gate.reach, gate.opened.set
+
+    return prepare
+
+
+def in_apify(fault: dict[str, Any], reached: Callable[[Emulator], bool]) -> Stuck:
+    def prepare(rig: Rig) -> tuple[Callable[[], None], Callable[[], None]]:
+        rig.apify.add_fault(Fault(**fault))
+        return lambda: rig.apify.wait_for(reached, timeout=20), lambda: None
+
+    return prepare
+
+
+def asked(method: str, part: str) -> Callable[[Emulator], bool]:
+    return lambda apify: any(method == record.method and part in record.path for record in apify.requests)
+
+
+def polled(apify: Emulator) -> bool:
+    return any("waitForFinish" in record.query for record in apify.requests)
+
+
+def started(apify: Emulator) -> bool:
+    return bool(apify.builds)
+
+
+REWRITTEN = Fault("user-agent", value="corporate-proxy/1.0", times=None, **START)
+KNOWS_THE_ID = '*"build_id": "*'
+
+BEFORE_THE_START = {
+    "before the connection is known": in_airflow("GET", "connections/apify_default"),
+    "before the intent is kept": in_airflow("PUT", "store/*"),
+    "after the intent is kept": in_airflow("PUT", "store/*", after_work=True),
+    "start that gets lost on its way": in_apify({"kind": "delay", "seconds": NEVER, **START}, asked("POST", "builds")),
+}
+START_NOT_KEPT = {
+    "start worked on but not answered": in_apify(
+        {"kind": "delay", "seconds": NEVER, "after_work": True, **START}, started
+    ),
+    "before the id is kept": in_airflow("PUT", "store/*", body=KNOWS_THE_ID),
+}
+START_KEPT = {
+    "after the id is kept": in_airflow("PUT", "store/*", body=KNOWS_THE_ID, after_work=True),
+    "before the id is passed on": in_airflow("POST", "xcoms/*/build_id"),
+    "after the id is passed on": in_airflow("POST", "xcoms/*/_link_*", after_work=True),
+}
+WAITING = {"while it waits": in_apify({"kind": "delay", "method": "HEAD"}, polled)}
+DEFERRING = {"before Airflow knows that it deferred": in_airflow("PATCH", "task-instances/*/state")}
+
+KEPT = {**START_KEPT, **DEFERRING}
+
+STORES = {"with the task store": 0, "on an older Airflow": 404, "with a broken store": 500}
+
+
+def lose(rig: Rig, stuck: Stuck, task: Task | None = None, **options: Any) -> Task:
+    """Run the next try of a task until it is stuck, and lose its worker there, with the request that it is stuck in."""
+    task = task or rig.task(retries=1, **options)
+    reach, _ = stuck(rig)
+    worker = task.start()
+    reach()
+    worker.lose()
+    return task
+
+
+def ends_well(task: Task, apify: Emulator, *builds: str) -> None:
+    """The task succeeds with the build that did; Apify has exactly these."""
+    state = task.finish()
+    builds_are(apify, *builds, timeout=10)
+    assert state == "success", task.log
+    assert task.build_id == apify.builds[builds.index("SUCCEEDED")]["id"]
+
+
+def cells() -> Iterator[Any]:
+    """Each point on each way of waiting that passes it, with and without the store; a broken store where it counts."""
+    for name, point in {**BEFORE_THE_START, **START_NOT_KEPT, **START_KEPT, **WAITING, **DEFERRING}.items():
+        for way, deferrable in {"in the worker": False, "deferrable": True}.items():
+            if name in ({**WAITING} if deferrable else {**DEFERRING}):
+                continue
+            for store, status in STORES.items():
+                if status != 500 or name in START_NOT_KEPT:
+                    yield pytest.param(point, deferrable, status, id=f"{name}, {way}, {store}")
+
+
+@pytest.mark.parametrize(("point", "deferrable", "store"), list(cells()))
+def test_a_lost_worker(point: Stuck, deferrable: bool, store: int, rig: Rig, apify: Emulator) -> None:
+    rig.airflow.store = store
+    task = lose(rig, point, deferrable=deferrable)
+    task.retry()
+    ends_well(task, apify, "SUCCEEDED")
+
+
+@pytest.mark.parametrize("point", KEPT.values(), ids=KEPT)
+def test_a_lost_worker_behind_a_proxy_that_rewrites_the_user_agent(point: Stuck, rig: Rig, apify: Emulator) -> None:
+    """Where the id is kept in the task store, nothing needs to be found."""
+    apify.add_fault(REWRITTEN)
+    task = lose(rig, point, deferrable=True)
+    task.retry()
+    ends_well(task, apify, "SUCCEEDED")
+
+
+@pytest.mark.parametrize("point", START_NOT_KEPT.values(), ids=START_NOT_KEPT)
+def test_the_limit_is_a_rewritten_user_agent_and_an_id_that_nobody_kept(
+    point: Stuck, rig: Rig, apify: Emulator
+) -> None:
+    """Documented: then nothing tells the build from others. The retry builds anew and touches no other build."""
+    apify.add_fault(REWRITTEN)
+    task = lose(rig, point)
+    task.retry()
+    ends_well(task, apify, "RUNNING", "SUCCEEDED")
+
+
+@pytest.mark.parametrize("store", [0, 404], ids=["with the task store", "on an older Airflow"])
+def test_a_worker_lost_after_the_build_has_ended(store: int, rig: Rig, apify: Emulator) -> None:
+    """The retry finds the build that succeeded."""
+    rig.airflow.store = store
+    task = rig.task(retries=1)
+    gate = rig.airflow.hold("PATCH", "task-instances/*/state")
+    worker = task.start()
+    apify.finish_build(str(task.waits_for()))
+    gate.reach()
+    worker.lose()
+    task.retry()
+    ends_well(task, apify, "SUCCEEDED")
+
+
+@pytest.mark.parametrize("store", [0, 404], ids=["with the task store", "on an older Airflow"])
+def test_a_worker_lost_while_it_finishes_a_deferred_task(store: int, rig: Rig, apify: Emulator) -> None:
+    rig.airflow.store = store
+    task = rig.task(retries=1, deferrable=True)
+    task.start()
+    apify.finish_build(str(task.waits_for()))
+    gate = rig.airflow.hold("POST", "xcoms/*/summary")
+    worker = task.fire_trigger()
+    gate.reach()
+    worker.lose()
+    task.retry()
+    ends_well(task, apify, "SUCCEEDED")
+
+
+def test_a_runner_killed_for_want_of_memory(rig: Rig, apify: Emulator) -> None:
+    """Its supervisor lives to tell."""
+    task = rig.task(retries=1)
+    worker = task.start()
+    task.waits_for()
+    worker.kill_runner()
+    worker.ends()
+    task.retry()
+    ends_well(task, apify, "SUCCEEDED")
+
+
+def test_workers_lost_again_and_again(rig: Rig, apify: Emulator) -> None:
+    points = [*START_NOT_KEPT.values(), *START_KEPT.values()]
+    task = rig.task(retries=len(points))
+    for point in points:
+        lose(rig, point, task)
+    task.retry()
+    ends_well(task, apify, "SUCCEEDED")
+
+
+LATE = in_apify({"kind": "delay", "seconds": 1.5, **START}, asked("POST", "builds"))
+
+
+def test_a_start_that_arrives_while_the_retry_looks(rig: Rig, apify: Emulator) -> None:
+    """The lost try wrote down that it was about to start, so the retry looks for longer."""
+    task = lose(rig, LATE)
+    task.retry()
+    ends_well(task, apify, "SUCCEEDED")
+
+
+def test_a_start_that_arrives_after_the_retry_has_looked(rig: Rig, apify: Emulator) -> None:
+    """Nobody can foresee it, so there are two builds; the next look keeps the older one."""
+    rig.airflow.store = 404
+    task = lose(rig, LATE, rig.task(retries=2))
+    task.retry()
+    task.waits_for()
+    apify.wait_for(lambda apify: len(apify.builds) == 2)
+    task.workers[-1].lose()
+    task.retry()
+    ends_well(task, apify, "SUCCEEDED", "ABORTED")
+
+
+ANSWERS = {
+    "lost": {"kind": "lost-answer"},
+    "reset before the work": {"kind": "reset"},
+    "reset after the work": {"kind": "reset", "after_work": True},
+    "500 after the work": {"kind": "status", "status": 500, "after_work": True},
+    "502 before the work": {"kind": "status", "status": 502},
+    "502 page after the work": {"kind": "html", "status": 502, "after_work": True},
+    "page with status 200": {"kind": "html", "after_work": True},
+    "408 after the work": {"kind": "status", "status": 408, "after_work": True},
+    "cut in the middle": {"kind": "cut-json"},
+    "none within the read timeout": {"kind": "stall", "after_work": True},
+    "slower than the read timeout": {"kind": "delay", "seconds": 1.5, "after_work": True},
+    "429": {"kind": "status", "status": 429, "headers": {"Retry-After": "0"}, "times": 2},
+}
+NOT_LISTED = {"kind": "stale-list", "path": "/v2/acts/*/builds", "times": None}
+
+
+@pytest.mark.parametrize("deferrable", [False, True], ids=["in the worker", "deferrable"])
+@pytest.mark.parametrize("answer", ANSWERS.values(), ids=ANSWERS)
+def test_an_odd_answer_to_the_start(answer: dict[str, Any], deferrable: bool, rig: Rig, apify: Emulator) -> None:
+    rig.airflow.connection["extra"] = '{"timeout": 1}'
+    apify.add_fault(Fault(**answer, **START))
+    task = rig.task(deferrable=deferrable)
+    task.start()
+    ends_well(task, apify, "SUCCEEDED")
+
+
+@pytest.mark.parametrize("store", STORES.values(), ids=STORES)
+def test_a_lost_answer_and_a_list_that_lags(store: int, rig: Rig, apify: Emulator) -> None:
+    rig.airflow.store = store
+    apify.add_fault(Fault("lost-answer", **START))
+    apify.add_fault(Fault(**NOT_LISTED, seconds=1.5))
+    task = rig.task()
+    task.start()
+    ends_well(task, apify, "SUCCEEDED")
+
+
+@pytest.mark.parametrize("store", STORES.values(), ids=STORES)
+def test_a_lost_answer_and_then_a_lost_worker(store: int, rig: Rig, apify: Emulator) -> None:
+    """The worker is lost while it looks for the build that the list does not show yet."""
+    rig.airflow.store = store
+    apify.add_fault(Fault("lost-answer", **START))
+    apify.add_fault(Fault(**NOT_LISTED, seconds=NEVER))
+    task = lose(rig, lambda rig: (lambda: rig.apify.wait_for(asked("GET", "/builds")), lambda: None))
+    apify.clear_faults()
+    task.retry()
+    ends_well(task, apify, "SUCCEEDED")
+
+
+def test_a_lost_worker_and_a_list_that_lags(rig: Rig, apify: Emulator) -> None:
+    """The try wrote down that it was about to start, so the retry looks for longer."""
+    apify.add_fault(Fault(**NOT_LISTED, seconds=2))
+    task = lose(rig, START_NOT_KEPT["start worked on but not answered"])
+    task.retry()
+    ends_well(task, apify, "SUCCEEDED")
+
+
+#: Points, and whether Airflow has a task store there.
+FROZEN = {
+    "start worked on but not answered": (
+        in_apify({"kind": "delay", "seconds": 1, "after_work": True, **START}, started),
+        False,
+    ),
+    "before the id is kept": (START_NOT_KEPT["before the id is kept"], True),
+    "after the id is kept": (START_KEPT["after the id is kept"], True),
+    "before the id is passed on": (START_KEPT["before the id is passed on"], False),
+    "while it waits, with the task store": (WAITING["while it waits"], True),
+    "while it waits, on an older Airflow": (WAITING["while it waits"], False),
+}
+
+
+def thaw_beside_the_retry(rig: Rig, point: Stuck) -> Task:
+    """Freeze a worker, have it given up for dead and retried; thaw it, and let it come to its end beside the retry."""
+    task = rig.task(retries=1, stale_after=0.5)
+    reach, go_on = point(rig)
+    frozen = task.start()
+    reach()
+    frozen.freeze()
+    go_on()
+    task.retry()
+    build_id = task.waits_for()
+    time.sleep(1)  # however fast the retry is: a freeze is long, by heartbeats and by what a try takes for stale
+    frozen.thaw()
+    frozen.ends()
+    rig.apify.finish_build(str(build_id))
+    return task
+
+
+@pytest.mark.parametrize(("point", "store"), FROZEN.values(), ids=FROZEN)
+def test_a_frozen_worker_that_thaws(point: Stuck, store: bool, rig: Rig, apify: Emulator) -> None:
+    """It goes on where it was, is told that it is gone, gets SIGTERM and SIGKILL, and leaves the build alone."""
+    rig.airflow.store = 0 if store else 404
+    ends_well(thaw_beside_the_retry(rig, point), apify, "SUCCEEDED")
+
+
+@pytest.mark.parametrize("point", list(BEFORE_THE_START.values())[:3], ids=list(BEFORE_THE_START)[:3])
+def test_a_worker_frozen_before_its_start_starts_nothing(point: Stuck, rig: Rig, apify: Emulator) -> None:
+    """Since the retry has started its build in between."""
+    task = thaw_beside_the_retry(rig, point)
+    task.run_to_end()
+    ends_well(task, apify, "SUCCEEDED")
