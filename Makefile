@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo demo-ui test test-fast lint clean
+.PHONY: help demo demo-ui test test-fast chaos lint clean
 
 help: ## Show what there is.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -14,12 +14,27 @@ demo: $(VENV)/.demo ## Rebuild an Actor on a real Airflow, against the emulator 
 demo-ui: $(VENV)/.demo ## The same, and keep Airflow running to look around (AIRFLOW_PORT=8080, EMULATOR_PORT=3333).
 	@$(BIN)/python -m demo --keep
 
-test: $(VENV)/.dev ## Run all tests: unit, integration, system.
-	$(BIN)/python -m pytest -n 2 tests/unit tests/integration
+test: $(VENV)/.dev ## Run the tests: unit, integration, chaos on single tasks, and on a whole Airflow.
+	$(BIN)/python -m pytest -n 2 -m "not long" tests/unit tests/integration
+	$(BIN)/python -m pytest -n 2 -m "not long" tests/chaos
 	$(BIN)/python -m pytest tests/system
 
 test-fast: $(VENV)/.dev ## Run the tests that need no Airflow services.
-	$(BIN)/python -m pytest -n 2 tests/unit tests/integration
+	$(BIN)/python -m pytest -n 2 -m "not long" tests/unit tests/integration
+
+SEED ?= 0
+ROWS := .rows.json
+
+chaos: $(VENV)/.dev ## Try hard to break the promises, SEED=n; prints a row a case (docs/reliability.md; up to 20 min).
+	@rm -f $(ROWS)
+	@status=0; started=$$(date +%s); run() { $(BIN)/python -m pytest -q --rows $(ROWS) --seed $(SEED) "$$@" || status=1; }; \
+	run -n 2 --hypothesis-seed=$(SEED) -m hypothesis tests/unit; \
+	run -n 2 tests/chaos $(wildcard tests/integration/test_*.py); \
+	run tests/storm; \
+	run tests/system; \
+	$(BIN)/python -m tests.rows $(ROWS) || status=1; \
+	echo "seed $(SEED), $$(($$(date +%s) - started)) s, $$([ $$status = 0 ] && echo every row holds || echo NOT EVERY ROW HOLDS)"; \
+	exit $$status
 
 lint: $(VENV)/.dev ## Check style, types and the direction of imports.
 	$(BIN)/ruff check .
@@ -28,7 +43,7 @@ lint: $(VENV)/.dev ## Check style, types and the direction of imports.
 	$(BIN)/lint-imports
 
 clean: ## Remove what make has made.
-	rm -rf $(VENV) .demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .venv-* $(ROWS) .demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 $(VENV)/.uv:
 	@echo "Setting up $(VENV) ..."
@@ -44,3 +59,37 @@ $(VENV)/.demo: $(VENV)/.uv pyproject.toml
 $(VENV)/.dev: $(VENV)/.uv pyproject.toml
 	@$(BIN)/uv pip install -q --python $(BIN)/python -e . --group dev
 	@touch $@ $(VENV)/.demo
+
+.PHONY: scale
+scale: .venv-scale/.done ## Wait for 1000 builds in one triggerer; 200 on Celery, with a triggerer lost (20 minutes).
+	@.venv-scale/bin/python -m scale $(PART)
+
+.venv-scale/.done: $(VENV)/.uv pyproject.toml
+	@$(BIN)/uv venv -q --clear --python $(BIN)/python .venv-scale
+	@$(BIN)/uv pip install -q --python .venv-scale/bin/python -e . --group scale
+	@touch $@
+
+# The other providers need an environment of their own; .venv/ is not in git wherever it stands.
+PEERS := benchmarks/.venv
+BENCH := $(BIN)/python -m benchmarks
+
+.PHONY: bench bench-peers
+
+bench: $(VENV)/.bench bench-peers ## Measure what is claimed (hours; python -m benchmarks.waiting --help for less).
+	$(BENCH).imports
+	$(BENCH).start
+	$(BENCH).waiting
+	$(BENCH).growth
+	$(BENCH).plots
+
+bench-peers: $(PEERS)/.peers ## Set up the other providers that make bench compares with.
+
+$(VENV)/.bench: $(VENV)/.dev
+	@$(BIN)/uv pip install -q --python $(BIN)/python --group bench
+	@touch $@
+
+$(PEERS)/.peers: $(VENV)/.uv
+	@$(BIN)/uv venv -q --clear --python $(BIN)/python $(PEERS)
+	@$(BIN)/uv pip install -q --python $(PEERS)/bin/python apache-airflow==3.3.2 \
+		apache-airflow-providers-airbyte==6.2.0 apache-airflow-providers-databricks==7.23.0
+	@touch $@

@@ -155,7 +155,7 @@ class LocalAirflow:
         self._stop(list(self._components), signal.SIGTERM)
 
     def component(self, name: str) -> subprocess.Popen[bytes]:
-        """The process of ``scheduler``, ``triggerer``, ``api-server`` or ``dag-processor``."""
+        """The process of ``scheduler``, ``triggerer``, ``api-server``, ``dag-processor`` or one launched later."""
         return self._components[name]
 
     def restart(self, name: str, kill: signal.Signals = signal.SIGTERM) -> None:
@@ -165,7 +165,16 @@ class LocalAirflow:
         SIGKILL takes the component's children with it at once, like the loss of a machine: for the scheduler these are
         the LocalExecutor's workers and all running tasks. SIGTERM leaves running tasks 5 s to finish.
         """
+        self.stop(name, kill)
+        self.launch(name)
+
+    def stop(self, name: str, kill: signal.Signals = signal.SIGTERM) -> None:
+        """Stop one component, as :meth:`restart` does, and leave it so."""
         self._stop([name], kill)
+        del self._components[name]
+
+    def launch(self, name: str) -> None:
+        """Start a component that does not run; returns when it is healthy. ``triggerer-2`` is a further triggerer."""
         since, started = datetime.now(timezone.utc), time.monotonic()
         self._launch(name)
         self._wait_healthy([name], since, started)
@@ -173,7 +182,7 @@ class LocalAirflow:
     def _launch(self, name: str, **env: str) -> None:
         with self._log(name).open("ab") as output:
             self._components[name] = subprocess.Popen(
-                [_airflow(), *self._commands[name]],
+                [_airflow(), *self._commands[_kind(name)]],
                 env=self.environment | env,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -187,7 +196,8 @@ class LocalAirflow:
             for name in names:
                 if (code := self._components[name].poll()) is not None:
                     raise RuntimeError(f"{name} ended with exit code {code}:\n{_tail(self._log(name))}")
-            for name in sorted(waiting & self._healthy(since)):
+            healthy = self._healthy(since)
+            for name in sorted(name for name in waiting if _kind(name) in healthy):
                 waiting.remove(name)
                 self.say(f"{name} is up after {time.monotonic() - started:.0f} s")
             if waiting and time.monotonic() - started > START_TIMEOUT:
@@ -196,7 +206,7 @@ class LocalAirflow:
             time.sleep(0.2)
 
     def _healthy(self, since: datetime) -> set[str]:
-        """Components with a heartbeat after ``since``: a killed one counts as healthy for a while by its last."""
+        """Kinds of components that began after ``since`` and have a heartbeat: a killed one still looks healthy."""
         try:
             report = self._http.get("/api/v2/monitor/health", timeout=5).raise_for_status().json()
         except httpx.HTTPError:
@@ -206,7 +216,15 @@ class LocalAirflow:
             beat = part.get(f"latest_{key}_heartbeat")
             if part["status"] == "healthy" and beat and datetime.fromisoformat(beat) > since:
                 healthy.add(key.replace("_", "-"))
+        # The report shows one triggerer, whichever was heard of last: a new one among several is known by its job.
+        if "triggerer" in healthy and not self._began("TriggererJob", since):
+            healthy.remove("triggerer")
         return healthy
+
+    def _began(self, job_type: str, since: datetime) -> bool:
+        began = {"job_type": job_type, "start_date_gte": since.isoformat()}
+        answer = self._send("GET", "/jobs", params=began)
+        return answer.is_success and bool(answer.json()["jobs"])
 
     def _stop(self, names: list[str], how: signal.Signals) -> None:
         components = [self._components[name] for name in names]
@@ -265,7 +283,7 @@ class LocalAirflow:
 
     def _send(self, method: str, path: str, **kw: Any) -> httpx.Response:
         headers = kw.pop("headers", {})
-        for last in (False, False, False, True):
+        for pause in (0.5, 1, 2, 4, None):
             try:
                 if self._token is None:
                     answer = self._http.get("/auth/token")
@@ -273,14 +291,16 @@ class LocalAirflow:
                 authorised = {"Authorization": f"Bearer {self._token}", **headers}
                 answer = self._http.request(method, f"/api/v2{path}", headers=authorised, **kw)
             except (httpx.NetworkError, httpx.RemoteProtocolError):
-                if last:
+                if pause is None:
                     raise
-                time.sleep(1)
+                time.sleep(pause)
                 continue
             if answer.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
                 self._token = None  # an expired token is a 401, one signed with other keys a 403
-            elif "Database error" not in answer.text or answer.is_success:  # sqlite was locked, all was rolled back
+            elif "Database error" not in answer.text or answer.is_success:
                 break
+            elif pause is not None:
+                time.sleep(pause)  # sqlite was locked, all was rolled back
         return answer
 
     def wait_for_dag(self, dag_id: str, timeout: float = 60) -> None:
@@ -394,10 +414,14 @@ class LocalAirflow:
         """Asset events, for example ``source_run_id=...``, ``source_task_id=...``."""
         return list(self.api("GET", "/assets/events", params={"limit": 10000, **query})["asset_events"])
 
-    def clear(self, dag_id: str, run_id: str, *task_ids: str) -> None:
-        """Clear these tasks with all their map indexes (all tasks if none is named), whatever their state."""
+    def clear(self, dag_id: str, run_id: str, *task_ids: str | tuple[str, int]) -> None:
+        """Clear these tasks (all if none is named), with all map indexes or the one given, whatever their state."""
         body = {"dry_run": False, "only_failed": False, "dag_run_id": run_id, "task_ids": list(task_ids) or None}
         self.api("POST", f"/dags/{quote(dag_id, safe='')}/clearTaskInstances", json=body)
+
+    def mark_run(self, dag_id: str, run_id: str, state: str) -> None:
+        """Mark the whole run ``success`` or ``failed``, as a user does in the UI."""
+        self.api("PATCH", _run(dag_id, run_id), json={"state": state})
 
     def mark(self, dag_id: str, run_id: str, task_id: str, state: str, map_index: int = -1) -> None:
         """Mark the task instance ``success``, ``failed`` or ``skipped``, as a user does in the UI."""
@@ -429,6 +453,11 @@ def _airflow() -> str:
     if not found.exists():
         raise RuntimeError(f"no {found}: install apache-airflow beside this Python")
     return str(found)
+
+
+def _kind(name: str) -> str:
+    """Of which kind a component is: ``triggerer-2`` is a ``triggerer``."""
+    return name.rstrip("0123456789").rstrip("-")
 
 
 def _callers_environment(home: Path) -> dict[str, str]:

@@ -1,13 +1,16 @@
 """
 The table of rows: for each test how many builds there should be, how many there are, how it went and how long it took.
 
-``pytest --rows`` prints it at the end. A test fills in its row by saying, with :func:`builds_end_as` or
-:func:`builds_are`, what Apify's ledger must show.
+``pytest --rows FILE`` gathers it, ``python -m tests.rows FILE`` prints it. A test fills in its row by saying, with
+:func:`builds_are` or :func:`count_builds`, what Apify's ledger must show.
 """
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -43,7 +46,7 @@ def statuses(apify: Emulator) -> list[str]:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--rows", action="store_true", help="print the table of rows at the end")
+    parser.addoption("--rows", metavar="FILE", help="add a row for each test to FILE; python -m tests.rows FILE prints")
     parser.addoption("--seed", type=int, default=0, help="seed of all that is left to chance (default: 0)")
 
 
@@ -63,25 +66,36 @@ def seed(request: pytest.FixtureRequest) -> int:
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    if not config.getoption("--rows"):
+    path = config.getoption("--rows")
+    if not path:
         return
-    outcomes: dict[str, dict[str, Any]] = {}
+    rows: dict[str, dict[str, Any]] = json.loads(Path(path).read_text()) if Path(path).exists() else {}
     for outcome in ("passed", "failed", "error", "skipped"):
         for report in terminalreporter.stats.get(outcome, []):
-            row = outcomes.setdefault(report.nodeid, {"outcome": outcome, "seconds": 0.0})
+            row = rows.setdefault(report.nodeid, {"outcome": outcome, "seconds": 0.0})
             row["outcome"] = max(row["outcome"], outcome, key=("skipped", "passed", "failed", "error").index)
             row["seconds"] += report.duration
-            row.update({name: value for name, value in report.user_properties if value is not None})
+            row.update(report.user_properties)
+    Path(path).write_text(json.dumps(rows))
+
+
+def main(path: str) -> int:
+    """Print the table of the rows in ``path``; 0 if all of them hold."""
+    rows: dict[str, dict[str, Any]] = json.loads(Path(path).read_text())
     lines = [("case", "expected", "seen", "outcome", "seconds")]
-    for case, row in sorted(outcomes.items()):
-        case = case.removeprefix("tests/").replace(".py::", ": ").replace("test_", "").replace("_", " ")
-        numbers = [str(row.get(name, "-")) for name in ("expected", "seen")]
-        lines.append((case, numbers[0], numbers[1], row["outcome"], f"{row['seconds']:.1f}"))
+    for node, row in rows.items():
+        case = node.removeprefix("tests/").replace(".py::", ": ").replace("test_", "").replace("_", " ")
+        expected, seen = (str(row.get(name, "-")) for name in ("expected", "seen"))
+        lines.append((case, expected, seen, row["outcome"], f"{row['seconds']:.1f}"))
+    expected, seen = (str(sum(row.get(name) or 0 for row in rows.values())) for name in ("expected", "seen"))
+    bad = sum(row["outcome"] != "passed" for row in rows.values())
+    seconds = sum(row["seconds"] for row in rows.values())
+    lines.append((f"{len(rows)} rows", expected, seen, f"{bad} bad" if bad else "all hold", f"{seconds:.1f}"))
     width = max(len(line[0]) for line in lines)
-    terminalreporter.section(f"{len(outcomes)} rows, seed {config.getoption('--seed')}")
-    for case, expected, seen, outcome, seconds in lines:
-        terminalreporter.write_line(f"{case:{width}}  {expected:>8}  {seen:>4}  {outcome:>7}  {seconds:>7}")
-    totals = [sum(row.get(name) or 0 for row in outcomes.values()) for name in ("expected", "seen")]
-    bad = sum(row["outcome"] != "passed" for row in outcomes.values())
-    held = "every row holds" if not bad else f"{bad} DO NOT HOLD"
-    terminalreporter.write_line(f"{'in all':{width}}  {totals[0]:>8}  {totals[1]:>4}  {held}")
+    for case, expected, seen, outcome, took in lines:
+        print(f"{case:{width}}  {expected:>8}  {seen:>4}  {outcome:>8}  {took:>7}")
+    return 1 if bad or not rows else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

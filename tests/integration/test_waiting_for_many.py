@@ -37,7 +37,7 @@ async def wait_for(ids: list[str], *, deadline: float | None = None) -> list[str
 
 
 async def until(reached: Callable[[], bool]) -> None:
-    while not reached():
+    while not reached():  # noqa: ASYNC110 - what it waits for happens in other threads
         await asyncio.sleep(0.01)
 
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import os
 import shutil
+import signal
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from airflow_provider_apify.emulator import Actor, Emulator
+from airflow_provider_apify.emulator.world import RequestRecord
 from demo.local_airflow import LocalAirflow
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -19,6 +26,11 @@ ROOT = Path(__file__).resolve().parents[2]
 CANARY = "apify_api_CANARY0aVtGzQ7yXk2mW9sPdL4hNcR"
 #: Seconds that a build takes, but for ``endless`` builds, which take until the test ends them.
 BUILD_SECONDS = 2.0
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Look for the token after everything else has happened."""
+    items.sort(key=lambda item: item.path.name == "test_token_stays_inside.py")
 
 
 @pytest.fixture(scope="session")
@@ -35,7 +47,11 @@ def airflow(apify_server: Emulator) -> Iterator[LocalAirflow]:
     shutil.copytree(ROOT / "tests" / "system" / "dags", dags, dirs_exist_ok=True)
     env = {
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "15",
+        # How soon a triggerer whose loop is stalled counts as dead.
+        "AIRFLOW__TRIGGERER__RUNNER_HEALTH_CHECK_THRESHOLD": "5",
         "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
+        # Triggers are imported by their names, and the DAGs' folder is no place to find them.
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(dags), os.environ.get("PYTHONPATH")])),
     }
     with LocalAirflow(home, dags, env=env, say=print) as local:
         local.api(
@@ -54,13 +70,21 @@ def airflow(apify_server: Emulator) -> Iterator[LocalAirflow]:
     shutil.rmtree(home, ignore_errors=True)
 
 
+@pytest.fixture(scope="session")
+def earlier_requests() -> list[RequestRecord]:
+    """What the tests before this one have sent."""
+    return []
+
+
 @pytest.fixture
-def apify(apify_server: Emulator, airflow: LocalAirflow) -> Iterator[Emulator]:
+def apify(apify_server: Emulator, airflow: LocalAirflow, earlier_requests: list[RequestRecord]) -> Iterator[Emulator]:
     """Apify without builds, requests and faults of earlier tests."""
     apify_server.reset()
     apify_server.token, apify_server.build_seconds = CANARY, BUILD_SECONDS
-    apify_server.add_actor(Actor(name="endless", build_seconds=3600))
+    for name in ("endless", "late", "slow-to-answer"):
+        apify_server.add_actor(Actor(name=name, build_seconds=3600))
     yield apify_server
+    earlier_requests += apify_server.requests
     for build in apify_server.builds:
         if not build["finishedAt"]:
             apify_server.finish_build(build["id"], status="ABORTED")
@@ -76,27 +100,65 @@ def start(airflow: LocalAirflow) -> Callable[..., str]:
     return start
 
 
-def builds(apify: Emulator) -> list[tuple[str, str]]:
-    """Ids and statuses of all builds, oldest first."""
-    return [(build["id"], build["status"]) for build in apify.builds]
+def finish(apify: Emulator, build_id: str | None = None) -> None:
+    """Let this build succeed; by default the newest."""
+    apify.finish_build(build_id or apify.builds[-1]["id"])
 
 
-def statuses(apify: Emulator) -> list[str]:
-    return [build["status"] for build in apify.builds]
+def finish_all(apify: Emulator) -> None:
+    """Let every build succeed that has not ended."""
+    for build in apify.builds:
+        apify.finish_build(build["id"])
 
 
-def finish(apify: Emulator) -> None:
-    """Let the newest build succeed."""
-    apify.finish_build(apify.builds[-1]["id"])
+def long_polls(apify: Emulator, build_id: str = "") -> int:
+    """How often a task has begun to wait for this build, or for any."""
+    return sum("waitForFinish" in request.query and build_id in request.path for request in apify.requests)
 
 
-def long_polls(apify: Emulator) -> int:
-    """How often a task has begun to wait for a build."""
-    return sum("waitForFinish" in request.query for request in apify.requests)
+def aborts(apify: Emulator) -> list[str]:
+    """Ids of the builds whose abort was asked for, in that order."""
+    return [request.path.split("/")[-2] for request in apify.requests if request.path.endswith("/abort")]
 
 
-def wait_for_statuses(apify: Emulator, *expected: str, timeout: float = 30) -> None:
-    apify.wait_for(lambda emulator: statuses(emulator) == list(expected), timeout=timeout)
+def build_of(apify: Emulator, actor: str) -> dict[str, Any]:
+    """The only build of the Actor with this name."""
+    (build,) = builds_of(apify, actor)
+    return build
+
+
+def builds_of(apify: Emulator, actor: str) -> list[dict[str, Any]]:
+    """The builds of the Actor with this name, oldest first."""
+    actor_id = _actor_id(apify.url, actor)
+    return [build for build in apify.builds if build["actId"] == actor_id]
+
+
+@functools.cache
+def _actor_id(url: str, name: str) -> str:
+    headers = {"Authorization": f"Bearer {CANARY}"}
+    answer = httpx.get(f"{url}/v2/acts/~{name}", headers=headers, trust_env=False).raise_for_status()
+    return str(answer.json()["data"]["id"])
+
+
+def eventually(probe: Callable[[], bool], what: str, timeout: float = 60) -> None:
+    deadline = time.monotonic() + timeout
+    while not probe():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not so within {timeout} s: {what}")
+        time.sleep(0.25)
+
+
+@contextlib.contextmanager
+def frozen(*pids: int) -> Iterator[None]:
+    """Processes that get no time inside the ``with`` block, like those of a machine that hangs."""
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in reversed(pids):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
 
 
 def expected_summary(build: dict[str, Any]) -> dict[str, Any]:

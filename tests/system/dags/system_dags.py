@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from airflow.sdk import DAG, Asset, AssetAlias, Param, task
+from stalling import StallingOperator
 
 from airflow_provider_apify.operators.build import ApifyBuildOperator
 from airflow_provider_apify.sensors.build import ApifyBuildSensor
@@ -13,9 +14,10 @@ from airflow_provider_apify.sensors.build import ApifyBuildSensor
 DEFAULTS: dict[str, Any] = {"retries": 1, "retry_delay": timedelta(seconds=1)}
 
 
-def dag(dag_id: str) -> DAG:
+def dag(dag_id: str, **kwargs: Any) -> DAG:
     return DAG(
         dag_id,
+        **kwargs,
         schedule=None,
         start_date=datetime(2026, 1, 1),
         default_args=DEFAULTS,
@@ -25,6 +27,18 @@ def dag(dag_id: str) -> DAG:
 
 def build(**kwargs: Any) -> ApifyBuildOperator:
     return ApifyBuildOperator(task_id="build", actor_id="{{ params.actor }}", **kwargs)
+
+
+def both_ways(**kwargs: Any) -> None:
+    """Wait for one build in the worker and for another in the triggerer."""
+    for task_id in ("in_worker", "deferred"):
+        ApifyBuildOperator(
+            task_id=task_id,
+            actor_id="~endless",
+            wait_for_completion=True,
+            deferrable=task_id == "deferred",
+            **kwargs,
+        )
 
 
 with dag("in_worker"):
@@ -53,9 +67,35 @@ with dag("deferred_with_assets"):
     )
 
 with dag("mapped"):
-    ApifyBuildOperator.partial(task_id="build", wait_for_completion=True, deferrable=True).expand(
-        actor_id=["~hello-world", "~two-versions"]
+    # Three wait in the worker, three in the triggerer.
+    ApifyBuildOperator.partial(task_id="build", actor_id="~endless", wait_for_completion=True).expand(
+        deferrable=[False] * 3 + [True] * 3
     )
+
+with dag("all_ways"):
+    both_ways()
+    ApifyBuildOperator(task_id="starting", actor_id="~slow-to-answer", wait_for_completion=True)
+
+with dag("short_run", dagrun_timeout=timedelta(seconds=12)):
+    both_ways()
+
+with dag("short_tasks"):
+    both_ways(execution_timeout=timedelta(seconds=6), retries=0)
+
+with dag("in_three_workers"):
+    for task_id, actor_id in {"frozen": "~endless", "starting": "~slow-to-answer", "orphaned": "~endless"}.items():
+        ApifyBuildOperator(task_id=task_id, actor_id=actor_id, wait_for_completion=True)
+
+with dag("watched"):
+    ApifyBuildOperator.partial(task_id="build", wait_for_completion=True, deferrable=True).expand(
+        actor_id=["~endless"] * 3
+    )
+    ApifyBuildOperator(
+        task_id="late", actor_id="~late", wait_for_completion=True, deferrable=True, timeout=12, retries=0
+    )
+
+with dag("stalling"):
+    StallingOperator(task_id="stall", name="{{ run_id }}")
 
 for dag_id, options in {
     "sensor_poke": {"mode": "poke"},

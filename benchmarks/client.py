@@ -1,0 +1,245 @@
+"""
+The measured process of ``waiting`` and ``growth``: one event loop full of triggers, as in a triggerer.
+
+Called with one JSON argument by a fresh interpreter, it prints one line of JSON. One trigger has run before the
+measurement, so that imports and other things done once are not counted. Logging is off.
+"""
+
+# ruff: noqa: T201
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import json
+import logging
+import os
+import random
+import resource
+import ssl
+import sys
+import time
+import urllib.request
+from statistics import quantiles
+from typing import Any
+
+import psutil
+import structlog
+from airflow.triggers.base import BaseTrigger, TriggerEvent
+
+from benchmarks.common import build_id, raise_file_limit
+
+TICK = 0.02
+#: Airflow warns that the event loop was blocked from this on.
+LATE = 0.2
+_MB = 1e6
+_ME = psutil.Process()
+
+
+class Sleeper(BaseTrigger):
+    """Knows the end and sleeps until then: what the measurement itself costs."""
+
+    def __init__(self, end: float) -> None:
+        super().__init__()
+        self.end = end
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        return "benchmarks.client.Sleeper", {"end": self.end}
+
+    async def run(self) -> Any:
+        await asyncio.sleep(max(0.0, self.end - time.time()))
+        yield TriggerEvent({"status": "success"})
+
+
+def make_trigger(who: str, index: int, end: float, poll: float | None) -> Any:
+    """Make the trigger that waits for a job of the server."""
+    if who == "apify":
+        from airflow_provider_apify.triggers.build import ApifyBuildTrigger
+
+        return ApifyBuildTrigger(build_id=build_id(index), apify_conn_id="apify_default")
+    if who == "airbyte":
+        from airflow.providers.airbyte.triggers.airbyte import AirbyteSyncTrigger
+
+        return AirbyteSyncTrigger(
+            job_id=index, conn_id="airbyte_default", end_time=time.time() + 86400, poll_interval=poll
+        )
+    if who == "databricks":
+        from airflow.providers.databricks.triggers.databricks import DatabricksExecutionTrigger
+
+        return DatabricksExecutionTrigger(
+            run_id=index, databricks_conn_id="databricks_default", polling_period_seconds=poll
+        )
+    return Sleeper(end)
+
+
+def succeeded(payload: dict[str, Any]) -> bool:
+    if "run_state" in payload:
+        return '"SUCCESS"' in payload["run_state"]
+    return bool(payload["status"] == "success" or payload.get("build", {}).get("status") == "SUCCEEDED")
+
+
+def ask(url: str, body: Any = None) -> Any:
+    """Talk to the server about the benchmark itself."""
+    context = ssl._create_unverified_context() if url.startswith("https:") else None
+    request = urllib.request.Request(url, json.dumps(body).encode() if body else None)
+    request.add_header("Content-Type", "application/json")
+    with urllib.request.urlopen(request, context=context, timeout=600) as answer:
+        return json.loads(answer.read())
+
+
+class Meter:
+    """Measures this process from its making on."""
+
+    def __init__(self) -> None:
+        gc.collect()
+        self.lags: list[float] = []
+        #: Seconds since the beginning, resident MB, open descriptors: about once a second.
+        self.samples: list[tuple[float, float, int]] = []
+        self._at = self._due = time.monotonic()
+        self.sample()
+        self._cpu = self._cpu_now()
+        self._ticker = asyncio.create_task(self._tick())
+
+    def sample(self) -> None:
+        self.samples.append((time.monotonic() - self._at, _ME.memory_info().rss / _MB, _ME.num_fds()))
+
+    def stop(self) -> dict[str, float]:
+        cpu = self._cpu_now() - self._cpu
+        self._ticker.cancel()
+        # The tick that is due may be late already: a loop that was blocked all the time has had no other.
+        self.lags.append(max(0.0, time.monotonic() - self._due))
+        self.sample()
+        return {
+            "cpu_s": cpu,
+            "rss_mb": max(rss for _, rss, _ in self.samples) - self.samples[0][1],
+            "lag_max_s": max(self.lags, default=0.0),
+            "ticks_late": sum(lag > LATE for lag in self.lags),
+            "seconds": time.monotonic() - self._at,
+        }
+
+    async def _tick(self) -> None:
+        while True:
+            self._due = time.monotonic() + TICK
+            await asyncio.sleep(TICK)
+            self.lags.append(time.monotonic() - self._due)
+            if time.monotonic() - self._at - self.samples[-1][0] >= 1:
+                self.sample()
+
+    @staticmethod
+    def _cpu_now() -> float:
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        return used.ru_utime + used.ru_stime
+
+
+class Waiting:
+    """Triggers and what they have noticed."""
+
+    def __init__(self, who: str, poll: float | None) -> None:
+        self.who, self.poll = who, poll
+        self.latencies: list[float] = []
+        self.errors = 0
+
+    async def one(self, index: int, end: float) -> None:
+        trigger = make_trigger(self.who, index, end, self.poll)
+        try:
+            async for event in trigger.run():
+                self.latencies.append(time.time() - end)
+                self.errors += not succeeded(event.payload)
+        finally:
+            await trigger.cleanup()
+
+    def figures(self) -> dict[str, float]:
+        cuts = quantiles(self.latencies, n=100, method="inclusive") if len(self.latencies) > 1 else self.latencies * 99
+        return {
+            "p50_s": cuts[49],
+            "p95_s": cuts[94],
+            "max_s": max(self.latencies),
+            "errors": self.errors,
+        }
+
+
+async def measure(task: dict[str, Any]) -> dict[str, Any]:
+    """Wait for ``n`` jobs, all triggers started at once."""
+    waiting = await warmed_up(task)
+    source = random.Random(task["seed"])
+    ends = [source.uniform(task["shortest"], task["longest"]) for _ in range(task["n"])]
+    # The jobs have just been started, a millisecond apart, so that the list has an order.
+    count = len(ends)
+    t0 = ask(f"{task['url']}/bench/plan", [(-(count - i) / 1000, end) for i, end in enumerate(ends)])["t0"]
+    meter = Meter()
+    tasks = {asyncio.create_task(waiting.one(i, t0 + end)): t0 + end for i, end in enumerate(ends, 1)}
+    done, late = await asyncio.wait(tasks, timeout=task["limit"])
+    figures = meter.stop()
+    for each in done:
+        each.result()
+    # The limit was reached: how late they are so far is the least that can be said.
+    waiting.latencies += [time.time() - tasks[each] for each in late]
+    for each in late:
+        each.cancel()
+    minutes = sum(-(-end // 60) for end in ends)
+    return figures | waiting.figures() | seen_by_server(task["url"], minutes) | {"unfinished": len(late)}
+
+
+async def come_and_go(task: dict[str, Any]) -> dict[str, Any]:
+    """Keep ``n`` triggers alive for ``seconds``: when one is over, the next begins."""
+    waiting = await warmed_up(task)
+    source = random.Random(task["seed"])
+    jobs: list[tuple[float, float, int]] = []
+    for lane in range(task["n"]):
+        at = 0.0
+        while at < task["seconds"]:
+            jobs.append((at, end := at + source.uniform(task["shortest"], task["longest"]), lane))
+            at = end
+    jobs.sort()
+    t0 = ask(f"{task['url']}/bench/plan", [job[:2] for job in jobs])["t0"]
+    meter = Meter()
+
+    async def run_lane(lane: int) -> None:
+        for index, (start, end, of) in enumerate(jobs, 1):
+            if of == lane:
+                await asyncio.sleep(max(0.0, t0 + start - time.time()))
+                await waiting.one(index, t0 + end)
+
+    await asyncio.gather(*map(run_lane, range(task["n"])))
+    # What is put off until later gets its time.
+    await asyncio.sleep(2)
+    gc.collect()
+    figures = meter.stop()
+    minutes = sum(end - start for start, end, _ in jobs) / 60
+    return figures | waiting.figures() | seen_by_server(task["url"], minutes) | {"samples": meter.samples}
+
+
+async def warmed_up(task: dict[str, Any]) -> Waiting:
+    ask(f"{task['url']}/bench/plan", [(-10, -5)])
+    await Waiting(task["who"], task["poll"]).one(1, 0.0)
+    return Waiting(task["who"], task["poll"])
+
+
+def seen_by_server(url: str, minutes: float) -> dict[str, Any]:
+    stats = ask(f"{url}/bench/stats")
+    requests = sum(stats["seen"].values())
+    # One connection is that of this question.
+    return {
+        "requests": requests,
+        "requests_per_minute": requests / minutes,
+        "lists": stats["seen"].get("list", 0),
+        "connections": stats["opened"] - 1,
+        "most_open": stats["most_open"],
+    }
+
+
+def main() -> None:
+    task = json.loads(sys.argv[1])
+    raise_file_limit()
+    logging.disable(logging.CRITICAL)
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    with contextlib.redirect_stdout(sys.stderr):
+        result = asyncio.run(come_and_go(task) if "seconds" in task else measure(task))
+    print(json.dumps(result), flush=True)
+    # Hooks that blocked the loop may have left threads and sockets: their end is none of the measurement.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
