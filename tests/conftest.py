@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import tempfile
 
+import pytest
+
 for name in [name for name in os.environ if name.startswith("AIRFLOW_") or name.lower().endswith("_proxy")]:
     del os.environ[name]
 os.environ.update(
@@ -15,3 +17,8 @@ os.environ.update(
 )
 
 from tests.rows import pytest_addoption, pytest_runtest_call, pytest_terminal_summary, seed  # noqa: E402, F401
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the tests that take a minute: at the end, one worker would have them all to itself."""
+    items.sort(key=lambda item: "long" not in item.keywords)
