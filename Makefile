@@ -75,7 +75,7 @@ BENCH := $(BIN)/python -m benchmarks
 
 .PHONY: bench bench-peers
 
-bench: $(VENV)/.bench bench-peers ## Measure what is claimed (hours; python -m benchmarks.waiting --help for less).
+bench: $(VENV)/.bench bench-peers ## Measure what is claimed (80 minutes; python -m benchmarks.waiting --help for less).
 	$(BENCH).imports
 	$(BENCH).start
 	$(BENCH).waiting
