@@ -15,12 +15,12 @@ demo-ui: $(VENV)/.demo ## The same, and keep Airflow running to look around (AIR
 	@$(BIN)/python -m demo --keep
 
 test: $(VENV)/.dev ## Run the tests: unit, integration, chaos on single tasks, and on a whole Airflow.
-	$(BIN)/python -m pytest -n 2 -m "not long" tests/unit tests/integration
-	$(BIN)/python -m pytest -n 2 -m "not long" tests/chaos
+	$(BIN)/python -m pytest -n 4 -m "not long" tests/unit tests/integration
+	$(BIN)/python -m pytest -n 4 -m "not long" tests/chaos
 	$(BIN)/python -m pytest tests/system
 
 test-fast: $(VENV)/.dev ## Run the tests that need no Airflow services.
-	$(BIN)/python -m pytest -n 2 -m "not long" tests/unit tests/integration
+	$(BIN)/python -m pytest -n 4 -m "not long" tests/unit tests/integration
 
 SEED ?= 0
 ROWS := .rows.json
@@ -29,7 +29,7 @@ chaos: $(VENV)/.dev ## Try hard to break the promises, SEED=n; prints a row a ca
 	@rm -f $(ROWS)
 	@status=0; started=$$(date +%s); run() { $(BIN)/python -m pytest -q --rows $(ROWS) --seed $(SEED) "$$@" || status=1; }; \
 	run -n 2 --hypothesis-seed=$(SEED) -m hypothesis tests/unit; \
-	run -n 2 tests/chaos $(wildcard tests/integration/test_*.py); \
+	run -n 4 tests/chaos $(wildcard tests/integration/test_*.py); \
 	run tests/storm; \
 	run tests/system; \
 	$(BIN)/python -m tests.rows $(ROWS) || status=1; \

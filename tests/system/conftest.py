@@ -10,6 +10,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,11 @@ def long_polls(apify: Emulator, build_id: str = "") -> int:
 def aborts(apify: Emulator) -> list[str]:
     """Ids of the builds whose abort was asked for, in that order."""
     return [request.path.split("/")[-2] for request in apify.requests if request.path.endswith("/abort")]
+
+
+def seconds(moment: str) -> float:
+    """Give a time of Apify's or Airflow's as seconds since the epoch."""
+    return datetime.fromisoformat(moment.replace("Z", "+00:00")).timestamp()
 
 
 def build_of(apify: Emulator, actor: str) -> dict[str, Any]:

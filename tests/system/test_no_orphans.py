@@ -7,14 +7,13 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from datetime import datetime
 
 import pytest
 
 from airflow_provider_apify.emulator import Emulator, Fault
 from demo.local_airflow import LocalAirflow
 from tests.rows import builds_are
-from tests.system.conftest import aborts, build_of, eventually, finish, finish_all, long_polls
+from tests.system.conftest import aborts, build_of, eventually, finish, finish_all, long_polls, seconds
 
 #: Seconds from a task's end, as Airflow says it, to that of its build: the worker hears of it at its next heartbeat.
 IN_WORKER, DEFERRED = 7, 30
@@ -48,10 +47,6 @@ def ended(apify: Emulator, build_id: str) -> float:
     """When this build ended, seconds since the epoch."""
     (at,) = [build["finishedAt"] for build in apify.builds if build["id"] == build_id]
     return seconds(at)
-
-
-def seconds(moment: str) -> float:
-    return datetime.fromisoformat(moment.replace("Z", "+00:00")).timestamp()
 
 
 @pytest.mark.parametrize("state", ["failed", "success"])

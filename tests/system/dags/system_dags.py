@@ -91,7 +91,7 @@ with dag("watched"):
         actor_id=["~endless"] * 3
     )
     ApifyBuildOperator(
-        task_id="late", actor_id="~late", wait_for_completion=True, deferrable=True, timeout=12, retries=0
+        task_id="late", actor_id="~late", wait_for_completion=True, deferrable=True, timeout=20, retries=0
     )
 
 with dag("stalling"):
