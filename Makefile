@@ -29,9 +29,8 @@ chaos: $(VENV)/.dev ## Try hard to break the promises, SEED=n; prints a row a ca
 	@rm -f $(ROWS)
 	@status=0; started=$$(date +%s); run() { $(BIN)/python -m pytest -q --rows $(ROWS) --seed $(SEED) "$$@" || status=1; }; \
 	run -n 2 --hypothesis-seed=$(SEED) -m hypothesis tests/unit; \
-	run -n 4 tests/chaos $(wildcard tests/integration/test_*.py); \
+	run -n 4 --dist loadgroup tests/system tests/chaos $(wildcard tests/integration/test_*.py); \
 	run tests/storm; \
-	run tests/system; \
 	$(BIN)/python -m tests.rows $(ROWS) || status=1; \
 	echo "seed $(SEED), $$(($$(date +%s) - started)) s, $$([ $$status = 0 ] && echo every row holds || echo NOT EVERY ROW HOLDS)"; \
 	exit $$status

@@ -36,16 +36,15 @@ LEAST = {"rss_mb": 1.0}
 
 
 def load() -> dict[tuple[str, Any], list[Row]]:
-    """Read the results: our own line has the points of both files, the newer measurement of each."""
+    """Read the results: our own line has the points of all files, the newer measurement of each."""
     rows: dict[tuple[str, Any, int], Row] = {}
-    for path in sorted((common.RESULTS / f"{name}.json" for name in ("waiting", "growth")), key=_measured_at):
-        if path.exists():
-            rows |= {(row["who"], row["poll"], row["n"]): row for row in json.loads(path.read_text())["rows"]}
+    for path in sorted((*common.RESULTS.glob("waiting*.json"), *common.RESULTS.glob("growth.json")), key=_measured_at):
+        rows |= {(row["who"], row["poll"], row["n"]): row for row in json.loads(path.read_text())["rows"]}
     return {key: sorted((row for of, row in rows.items() if of[:2] == key), key=lambda row: row["n"]) for key in LINES}
 
 
 def _measured_at(path: Path) -> str:
-    return str(json.loads(path.read_text())["where"]["at"]) if path.exists() else ""
+    return str(json.loads(path.read_text())["where"]["at"])
 
 
 def axes(axis: Any, title: str, *, log: bool = True) -> None:

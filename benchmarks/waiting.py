@@ -33,6 +33,7 @@ from benchmarks import common
 from benchmarks.common import Row
 
 DEFAULT_POLL = {"airbyte": 60, "databricks": 30}
+NUMBERS = [1, 100, 1000, 5000]
 #: Most triggers of measurements that run side by side.
 FEW = 100
 NAMES = ("who", "tls", "n", "poll")
@@ -88,7 +89,7 @@ def measure(who: str, n: int, *, tls: bool, poll: float | None = None, extra: Ro
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--n", type=int, nargs="+", default=[1, 100, 1000, 5000])
+    parser.add_argument("--n", type=int, nargs="+", default=NUMBERS)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", nargs="+", choices=["apify", "floor", *common.PEERS], help="leave the others out")
     parser.add_argument("--tls-most", type=int, default=1000, help="most triggers over TLS")
@@ -136,7 +137,8 @@ def main() -> None:
     common.print_table(merged, COLUMNS)
     print("Times ours:\n")
     common.print_table(ratios(merged), {name: COLUMNS[name] for name in ("who", "n", "poll")} | RATIOS)
-    common.save("waiting", __doc__ or "", rows=merged)
+    part = "" if options.n == NUMBERS else "-" + "-".join(map(str, options.n))
+    common.save(f"waiting{part}", __doc__ or "", rows=merged)
 
 
 def variants(chosen: list[str], extras: list[Row]) -> list[tuple[str, float | None, Row | None]]:

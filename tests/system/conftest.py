@@ -30,8 +30,11 @@ BUILD_SECONDS = 2.0
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Look for the token after everything else has happened."""
-    items.sort(key=lambda item: item.path.name == "test_token_stays_inside.py")
+    """Have one Airflow for all, and look for the token after everything else has happened."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.xdist_group("airflow"))
+    items.sort(key=lambda item: item.path == Path(__file__).with_name("test_token_stays_inside.py"))
 
 
 @pytest.fixture(scope="session")
