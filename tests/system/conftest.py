@@ -29,6 +29,7 @@ CANARY = "apify_api_CANARY0aVtGzQ7yXk2mW9sPdL4hNcR"
 BUILD_SECONDS = 2.0
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks for groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Have one Airflow for all, and look for the token after everything else has happened."""
     for item in items:
