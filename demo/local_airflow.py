@@ -345,8 +345,10 @@ class LocalAirflow:
             return state if state in ("success", "failed") else None
 
         def seen() -> str:
-            states = {key: task["state"] for key, task in self.tasks(dag_id, run_id).items()}
-            return f"run {run_id} of {dag_id} has not ended: {states}"
+            tasks = self.tasks(dag_id, run_id)
+            states = {key: task["state"] for key, task in tasks.items()}
+            ends = [self._log_end(task) for task in tasks.values() if task["state"] not in ENDED]
+            return "\n".join([f"run {run_id} of {dag_id} has not ended: {states}", *ends])
 
         return self._poll(ended, timeout, seen)
 
@@ -369,13 +371,16 @@ class LocalAirflow:
             return None
 
         def seen() -> str:
-            message = f"{task} of {dag_id} is {last.get('state')}, not {' or '.join(states)}"
-            with contextlib.suppress(RuntimeError, KeyError):
-                log = self.task_log(dag_id, run_id, last["task_id"], last["try_number"], last["map_index"])
-                message += "\n" + "\n".join(log.splitlines()[-30:])
-            return message
+            return f"{task} of {dag_id} is {last.get('state')}, not {' or '.join(states)}\n{self._log_end(last)}"
 
         return self._poll(reached, timeout, seen)
+
+    def _log_end(self, task: Mapping[str, Any]) -> str:
+        """The last lines of the newest try's log."""
+        with contextlib.suppress(RuntimeError, KeyError):
+            names = ("dag_id", "dag_run_id", "task_id", "try_number", "map_index")
+            return "\n".join(self.task_log(*(task[name] for name in names)).splitlines()[-30:])
+        return "(no log)"
 
     def _poll(self, probe: Callable[[], T | None], timeout: float, message: Callable[[], str]) -> T:
         deadline = time.monotonic() + timeout

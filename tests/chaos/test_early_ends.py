@@ -46,6 +46,13 @@ def start_under_way(task: Task, apify: Emulator) -> None:
     apify.wait_for(lambda apify: any(request.method == "POST" for request in apify.requests))
 
 
+def start_under_way_for_long(task: Task, apify: Emulator) -> None:
+    """The same 3.5 s later: on_kill has given up, but the worker lives for a little longer."""
+    apify.add_fault(Fault("delay", seconds=3.5, **START))
+    task.start()
+    apify.wait_for(lambda apify: any(request.method == "POST" for request in apify.requests))
+
+
 def start_unanswered_for_good(task: Task, apify: Emulator) -> None:
     """Only the list shows the build."""
     apify.add_fault(Fault("delay", seconds=60, after_work=True, **START))
@@ -57,6 +64,7 @@ PHASES: dict[str, Callable[[Task, Emulator], None]] = {
     "waiting": waiting,
     "start unanswered": start_unanswered,
     "start under way": start_under_way,
+    "start under way for long": start_under_way_for_long,
     "start unanswered for good": start_unanswered_for_good,
 }
 
@@ -98,6 +106,17 @@ def test_a_task_ended_by_somebody(
     assert aborts(apify)[0] - ended < LIMIT
     task.workers[-1].ends()
     assert task.instance.state == state, "Airflow's mark stands"
+    builds_are(apify, "ABORTED")
+
+
+def test_the_log_tells_which_build_is_aborted(rig: Rig, apify: Emulator) -> None:
+    """Though its id was not known yet when the worker was told to stop: nobody needs to look for it."""
+    task = rig.task()
+    start_under_way(task, apify)
+    task.mark("failed")
+    task.workers[-1].ends()
+    assert f"Build {apify.builds[0]['id']} is being aborted" in task.log
+    assert "Apify Console" not in task.log
     builds_are(apify, "ABORTED")
 
 

@@ -77,7 +77,7 @@ def test_a_pipeline_runs_on_the_asset_that_a_rebuild_emits(
         runs = airflow.api("GET", "/dags/apify_pipeline_on_build/dagRuns")["dag_runs"]
         return [found["dag_run_id"] for found in runs]
 
-    apify.wait_for(lambda _: bool(consumers()), timeout=30)
+    apify.wait_for(lambda _: bool(consumers()), timeout=60)
     (consumer,) = consumers()
     assert airflow.wait_for_run("apify_pipeline_on_build", consumer) == "success"
     (build,) = apify.builds

@@ -24,7 +24,7 @@ def wait_until_held(dag_id: str, run: str, airflow: LocalAirflow, apify: Emulato
     if dag_id.startswith("deferred"):
         airflow.wait_for_task(dag_id, run, "build", {"deferred"})
     builds_are(apify, "RUNNING")
-    apify.wait_for(lambda emulator: long_polls(emulator) > 0)
+    eventually(lambda: long_polls(apify) > 0, "its task waits for it")
 
 
 def wait_until_both_held(dag_id: str, run: str, airflow: LocalAirflow, apify: Emulator) -> dict[str, str]:
@@ -78,7 +78,7 @@ def test_abort_on_kill_false_leaves_the_build_running(
 def test_a_sensor_never_aborts(dag_id: str, airflow: LocalAirflow, apify: Emulator, start: Callable[..., str]) -> None:
     run = start(dag_id, "~endless")
     airflow.wait_for_task(dag_id, run, "wait", {"deferred" if dag_id == "sensor_deferred" else "running"})
-    apify.wait_for(lambda emulator: long_polls(emulator) > 0)
+    eventually(lambda: long_polls(apify) > 0, "it waits for the build")
     airflow.mark(dag_id, run, "wait", "failed")
     airflow.wait_for_run(dag_id, run)
     builds_are(apify, "RUNNING")
@@ -107,7 +107,7 @@ def test_an_evicted_worker_leaves_the_build_to_the_retry(
         assert time.monotonic() < deadline, airflow.task_log("in_worker", run, "build")
         time.sleep(0.2)
     os.kill(pid, signal.SIGKILL)
-    apify.wait_for(lambda emulator: long_polls(emulator) == 2, timeout=30)
+    apify.wait_for(lambda emulator: long_polls(emulator) == 2, timeout=60)
     finish(apify)
     assert airflow.wait_for_run("in_worker", run) == "success"
     builds_are(apify, "SUCCEEDED")
@@ -147,7 +147,7 @@ def test_a_task_marked_while_its_start_is_in_flight_leaves_no_build(
 ) -> None:
     apify.add_fault(Fault("delay", method="POST", path="/v2/acts/*/builds", seconds=30, after_work=True))
     run = start("in_worker", "~endless")
-    apify.wait_for(lambda emulator: len(emulator.builds) == 1, timeout=30)
+    apify.wait_for(lambda emulator: len(emulator.builds) == 1, timeout=60)
     airflow.mark("in_worker", run, "build", "failed")
     builds_are(apify, "ABORTED", timeout=IN_WORKER)
     assert airflow.wait_for_run("in_worker", run) == "failed"

@@ -28,9 +28,9 @@ def test_a_worker_killed_while_waiting_costs_no_second_build(
     airflow: LocalAirflow, apify: Emulator, start: Callable[..., str]
 ) -> None:
     run = start("in_worker", "~endless")
-    apify.wait_for(lambda emulator: long_polls(emulator) == 1, timeout=30)
+    apify.wait_for(lambda emulator: long_polls(emulator) == 1, timeout=60)
     os.kill(airflow.task_process("in_worker", run, "build"), signal.SIGKILL)
-    apify.wait_for(lambda emulator: long_polls(emulator) == 2, timeout=30)
+    apify.wait_for(lambda emulator: long_polls(emulator) == 2, timeout=60)
     finish(apify)
 
     assert airflow.wait_for_run("in_worker", run) == "success"
@@ -46,9 +46,9 @@ def test_a_worker_killed_while_the_start_is_in_flight_costs_no_second_build(
 ) -> None:
     apify.add_fault(Fault("delay", method="POST", path="/v2/acts/*/builds", seconds=20, after_work=True))
     run = start("deferred", "~endless")
-    apify.wait_for(lambda emulator: len(emulator.builds) == 1, timeout=30)
+    apify.wait_for(lambda emulator: len(emulator.builds) == 1, timeout=60)
     os.kill(airflow.task_process("deferred", run, "build"), signal.SIGKILL)
-    apify.wait_for(lambda emulator: long_polls(emulator) == 1, timeout=30)
+    apify.wait_for(lambda emulator: long_polls(emulator) == 1, timeout=60)
     finish(apify)
 
     assert airflow.wait_for_run("deferred", run) == "success"
@@ -153,7 +153,7 @@ def test_a_clear_of_a_finished_task_builds_anew(
     first = airflow.xcom("deferred", run, "build")
 
     airflow.clear("deferred", run, "build")
-    apify.wait_for(lambda emulator: len(emulator.builds) == 2, timeout=30)
+    apify.wait_for(lambda emulator: len(emulator.builds) == 2, timeout=60)
     assert airflow.wait_for_run("deferred", run) == "success"
 
     builds_are(apify, "SUCCEEDED", "SUCCEEDED")
