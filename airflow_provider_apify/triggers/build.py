@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -11,6 +13,9 @@ from airflow_provider_apify.api.model import Build
 from airflow_provider_apify.exceptions import ApifyException, to_event
 from airflow_provider_apify.hooks.apify import ApifyHook
 from airflow_provider_apify.jobs.ownership import Unknown, may_abort, state_of
+
+#: Seconds for Airflow's word on a task, and for the abort of its build.
+STATE_LIMIT, KILL_LIMIT = 30.0, 60.0
 
 
 class ApifyBuildTrigger(BaseTrigger):
@@ -68,15 +73,25 @@ class ApifyBuildTrigger(BaseTrigger):
         """Abort the build if its task was ended or cleared. Airflow also calls this when it moves the trigger."""
         if self._fired or not self.abort_on_kill:
             return
+        ending = asyncio.create_task(self._end_build())
+        # Airflow 3.3.2 cancels a trigger again every second until it is gone, which would cut this short.
+        while not ending.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([ending])
+        self.log.warning("%s", ending.result())
+
+    async def _end_build(self) -> str:
+        """Abort the build if Airflow says that its task is over, and say how that went."""
         # Another triggerer takes over a trigger that moves, so there is always a next try.
         if not may_abort(await self._state(), next_try=True):
-            self.log.info("The task goes on elsewhere: build %s is left running.", self.build_id)
-            return
+            return f"The task goes on elsewhere: build {self.build_id} is left running."
         try:
-            await ApifyHook(self.apify_conn_id).abort_build_async(self.build_id)
-            self.log.info("The task was ended or cleared: build %s is aborted.", self.build_id)
+            await asyncio.wait_for(ApifyHook(self.apify_conn_id).abort_build_async(self.build_id), KILL_LIMIT)
+        except asyncio.TimeoutError:
+            return f"Build {self.build_id} could not be aborted within {KILL_LIMIT:.0f} s."
         except ApifyException as error:
-            self.log.warning("Build %s could not be aborted: %s", self.build_id, error)
+            return f"Build {self.build_id} could not be aborted: {error}"
+        return f"The task was ended or cleared: build {self.build_id} is aborted."
 
     async def _wait(self) -> dict[str, Any]:
         try:
@@ -103,9 +118,11 @@ class ApifyBuildTrigger(BaseTrigger):
             from airflow.sdk.execution_time.comms import GetTaskStates
             from airflow.sdk.execution_time.task_runner import SUPERVISOR_COMMS
 
-            answer = await SUPERVISOR_COMMS.asend(
-                GetTaskStates(dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index)
+            question = GetTaskStates(
+                dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index
             )
+            # The first question ever takes Airflow 3.3.2 some seconds.
+            answer = await asyncio.wait_for(SUPERVISOR_COMMS.asend(question), STATE_LIMIT)
             return state_of(answer.task_states, ti.run_id)  # type: ignore[union-attr]
         except Exception:
             self.log.warning("Airflow did not say what became of the task.", exc_info=True)

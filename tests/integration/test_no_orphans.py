@@ -210,6 +210,33 @@ def test_a_trigger_that_moves_to_another_triggerer_aborts_nothing(
     assert not any(request.path.endswith("/abort") for request in apify.requests)
 
 
+@pytest.mark.parametrize("slow", ["Airflow", "Apify"])
+def test_an_abort_that_takes_seconds_is_not_cut_short(
+    slow: str, apify: Emulator, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Airflow 3.3.2 cancels a trigger again every second until it is gone."""
+    supervisor.state = "failed"
+    apify.build_seconds = 60
+    if slow == "Apify":
+        apify.add_fault(Fault("status", method="POST", path="*/abort", status=503, headers={"Retry-After": "1"}))
+    else:
+
+        async def asend(msg: Any) -> Any:
+            await asyncio.sleep(1)
+            return supervisor.send(msg)
+
+        monkeypatch.setattr(supervisor, "asend", asend)
+
+    async def end() -> None:
+        ending = asyncio.create_task(trigger_of(start_build(apify)).on_kill())
+        while not (await asyncio.wait([ending], timeout=0.3))[0]:
+            ending.cancel()
+
+    asyncio.run(end())
+    ended(apify)
+    assert statuses(apify) == ["ABORTED"]
+
+
 def test_a_trigger_that_has_fired_aborts_nothing(apify: Emulator, supervisor: Supervisor) -> None:
     supervisor.state = "success"
     apify.build_seconds = 0.2

@@ -62,6 +62,16 @@ def test_a_marked_task_has_its_build_aborted(
     builds_are(apify, "ABORTED")
 
 
+def test_an_abort_that_takes_seconds_is_carried_through(
+    airflow: LocalAirflow, apify: Emulator, start: Callable[..., str]
+) -> None:
+    run = start("deferred", "~endless")
+    wait_until_held("deferred", run, airflow, apify)
+    apify.add_fault(Fault("status", "POST", "*/abort", status=503, headers={"Retry-After": "3"}))
+    airflow.mark("deferred", run, "build", "failed")
+    builds_are(apify, "ABORTED", timeout=DEFERRED)
+
+
 @pytest.mark.parametrize("dag_id", ["in_worker_not_aborted", "deferred_not_aborted"])
 def test_abort_on_kill_false_leaves_the_build_running(
     dag_id: str, airflow: LocalAirflow, apify: Emulator, start: Callable[..., str]
