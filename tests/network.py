@@ -1,4 +1,4 @@
-"""What stands between a client and its server: a certificate, and a gate that can be shut."""
+"""What stands between a client and its server: a certificate, a gate that can be shut, a proxy."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Gate:
     Shut, it resets what runs through it and refuses connections, as a server does that has gone away.
     """
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int = 0) -> None:
         self._to = port
         self._listener: socket.socket | None = None
         self._open: set[socket.socket] = set()
@@ -75,10 +75,17 @@ class Gate:
         with contextlib.suppress(OSError):
             while True:
                 near, _ = listener.accept()
-                far = socket.create_connection(("127.0.0.1", self._to))
-                self._open |= {near, far}
-                for one, other in ((near, far), (far, near)):
-                    threading.Thread(target=self._pass_on, args=(one, other), daemon=True).start()
+                threading.Thread(target=self._join, args=(near,), daemon=True).start()
+
+    def _join(self, near: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            far = self._connect(near)
+            self._open |= {near, far}
+            for one, other in ((near, far), (far, near)):
+                threading.Thread(target=self._pass_on, args=(one, other), daemon=True).start()
+
+    def _connect(self, near: socket.socket) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self._to))
 
     def _pass_on(self, one: socket.socket, other: socket.socket) -> None:
         with contextlib.suppress(OSError):
@@ -89,3 +96,15 @@ class Gate:
                 each.shutdown(socket.SHUT_RDWR)
                 each.close()
             self._open.discard(each)
+
+
+class ForwardProxy(Gate):
+    """A proxy as companies have them, for https: it tunnels by CONNECT."""
+
+    def _connect(self, near: socket.socket) -> socket.socket:
+        head = b""
+        while b"\r\n\r\n" not in head:
+            head += near.recv(65536)
+        far = socket.create_connection(("127.0.0.1", int(head.split()[1].rpartition(b":")[2])))
+        near.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+        return far

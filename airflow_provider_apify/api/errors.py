@@ -140,9 +140,10 @@ def from_answer(what: str, status: int, body: bytes, retry_after: float | None =
     cls = _BY_TYPE.get(type_ or "") or _BY_STATUS.get(status)
     if cls is None:
         cls = ServerError if status >= 500 or status < 400 else InvalidRequestError
-    if body.lstrip()[:1] == b"<" and cls in (PermissionDeniedError, NotFoundError, InvalidRequestError):
-        # A proxy's word, not Apify's: it says nothing of the token or the build.
-        return unreadable(what, status, "it is an HTML page")
+    if not (type_ or said or cls.transient):
+        # A proxy's word, not Apify's, which explains each error: it says nothing of the token or the build.
+        kind = "it is an HTML page" if body.lstrip()[:1] == b"<" else "it is no error of the API"
+        return unreadable(what, status, kind)
     code = f"HTTP {status}" + (f", {type_}" if type_ else "")
     message = f"Apify answered {what} with {code}" + (f": {said.rstrip('.')}." if said else ".")
     return cls(f"{message} {_ADVICE[cls]}", status=status, type=type_, retry_after=retry_after)

@@ -62,9 +62,9 @@ class JobKind:
 BUILD = JobKind(path="/v2/actor-builds", start_path="builds")
 
 
-def may_repeat(request: Request, error: ApiError) -> bool:
+def may_repeat(repeat: Repeat, error: ApiError) -> bool:
     """
-    Tell whether ``request`` may be sent again by itself after ``error``.
+    Tell whether a request may be sent again by itself after ``error``.
 
     ==================  ===========  ===================  ===============================
     sending twice       429          nothing was sent     5xx, 408, timeout, reset, HTML
@@ -79,7 +79,7 @@ def may_repeat(request: Request, error: ApiError) -> bool:
         return True
     if not error.transient or isinstance(error, CapacityError):
         return False
-    return request.repeat is Repeat.HARMLESS or not error.outcome_unknown
+    return repeat is Repeat.HARMLESS or not error.outcome_unknown
 
 
 def start_build(

@@ -43,6 +43,8 @@ T = TypeVar("T")
 ATTEMPTS = 8
 #: Seconds after which a refused token is read anew from the Airflow connection.
 _TOKEN_AGE = 5.0
+#: Longest pause in seconds between the aborts of a trigger that is being cancelled: Airflow gives it 30 s.
+_ABORT_PAUSE = 5.0
 #: Seconds for the requests of :meth:`ApifyHook.quick`.
 _QUICK_TIMEOUT = 1.2
 #: Longest line of a log that is kept, in bytes, on average over the lines asked for.
@@ -90,6 +92,7 @@ class ApifyHook(BaseHook):
         beta_packages: bool | None = None,
         wait_for_finish: int | None = None,
         fingerprint: object = "",
+        attempts: int = ATTEMPTS,
     ) -> Build:
         """
         Start a build (``POST /v2/acts/:actorId/builds``, API §1.2). ``None`` leaves a parameter to Apify's default.
@@ -101,6 +104,7 @@ class ApifyHook(BaseHook):
         :param beta_packages: install the beta versions of Apify's packages; Apify's default is not to.
         :param wait_for_finish: seconds, 0 to 60, for which Apify holds its answer back while the build is unfinished.
         :param fingerprint: text to add to the User-Agent, which Apify records in the build's ``meta.userAgent``.
+        :param attempts: how often to send the request in all while it is proven that Apify has not accepted it.
         :return: the build, in general unfinished.
         :raises ApifyApiError: with ``outcome_unknown`` set, a build may have been started: look with
             :meth:`list_builds` before starting another.
@@ -114,7 +118,7 @@ class ApifyHook(BaseHook):
                 beta_packages=beta_packages,
                 wait_for_finish=wait_for_finish,
             )
-        return self._call(request, Build.from_api, fingerprint=fingerprint)
+        return self._call(request, Build.from_api, fingerprint=fingerprint, attempts=attempts)
 
     def get_build(self, build_id: str, *, wait_for_finish: int | None = None, attempts: int = ATTEMPTS) -> Build:
         """
@@ -272,7 +276,7 @@ class ApifyHook(BaseHook):
         request = api.abort_build(build_id)
         try:
             async with self.shared_transport() as transport:
-                async for attempt in AsyncRetrying(**_rules(request, ATTEMPTS, self._say)):
+                async for attempt in AsyncRetrying(**_rules(request, ATTEMPTS, self._say, longest=_ABORT_PAUSE)):
                     with attempt:
                         await transport.send(request)
         except ApiError as error:
@@ -380,15 +384,15 @@ class ApifyHook(BaseHook):
             self._transport = None
 
 
-def _rules(request: Request, attempts: int, say: Callable[[str], object]) -> dict[str, Any]:
+def _rules(request: Request, attempts: int, say: Callable[[str], object], longest: float = math.inf) -> dict[str, Any]:
     """Give the retry rules of a request as arguments for tenacity, the same for both transports."""
 
     def again(error: BaseException) -> bool:
-        return isinstance(error, ApiError) and api.may_repeat(request, error)
+        return isinstance(error, ApiError) and api.may_repeat(request.repeat, error)
 
     def pause(state: RetryCallState) -> float:
         error = state.outcome.exception() if state.outcome else None
-        return backoff(state.attempt_number - 1, error) if isinstance(error, ApiError) else 0.0
+        return min(longest, backoff(state.attempt_number - 1, error)) if isinstance(error, ApiError) else 0.0
 
     def tell(state: RetryCallState) -> None:
         say(f"{state.outcome.exception() if state.outcome else ''} Sending again in {state.upcoming_sleep:.1f} s.")

@@ -24,6 +24,8 @@ from airflow_provider_apify.jobs.wait import backoff
 
 #: Seconds from one look at the list to the next.
 LIST_INTERVAL = 3.0
+#: Seconds for which a list that was refused is left alone.
+REFUSED_PAUSE = 60.0
 #: Builds not in the list that are asked for after each look: far from Apify's 60 requests a second (API §3.4).
 UNLISTED_AT_ONCE = 60
 #: Most requests at a time beside the long-polls.
@@ -44,6 +46,7 @@ class Polls:
     def __init__(self, send: Callable[[Request], Awaitable[Any]]) -> None:
         self._send = send
         self._open = 0
+        self._budget = 0
         self._next_start = 0.0
         self._short = asyncio.Semaphore(SHORT_REQUESTS)
         #: Who stands in line, first come first served, with the build that each waits for.
@@ -60,6 +63,7 @@ class Polls:
         :raises ApiError: asking failed.
         """
         ends = _now() + wait
+        self._budget = budget
         if not wait:
             return await self._look(build_id)
         if longest and self._open < budget:
@@ -83,8 +87,8 @@ class Polls:
         await asyncio.sleep(start - _now())
 
     def _close(self) -> None:
-        """Pass a long-poll that is over on to the first in line."""
-        for turn in self._line:
+        """Pass a long-poll that is over on to the first in line, unless the budget was lowered."""
+        for turn in self._line if self._open <= self._budget else ():
             if not turn.done():
                 turn.set_result(True)
                 return
@@ -114,14 +118,14 @@ class Polls:
 
     async def _watch_list(self) -> None:
         """Find the builds in line that have ended, as long as there is a line."""
-        refused, errors, pause = False, 0, LIST_INTERVAL
+        refused_until, errors, pause = 0.0, 0, LIST_INTERVAL
         while True:
             await asyncio.sleep(pause)
             pause = LIST_INTERVAL
             line = dict(self._line)
             statuses: dict[str, str] = {}
             try:
-                if not refused:
+                if _now() >= refused_until:
                     statuses = await self._statuses(set(line.values()))
                 errors = 0
             except Exception as error:
@@ -130,7 +134,7 @@ class Polls:
                     errors += 1
                     continue
                 # Who asks for a build then gets the same error, and tells it, or sees more than the list shows.
-                refused = True
+                refused_until = _now() + REFUSED_PAUSE
             unlisted = [turn for turn, build_id in line.items() if build_id not in statuses and not turn.done()]
             ended = [turn for turn, build_id in line.items() if statuses.get(build_id) in TERMINAL]
             for turn in ended + unlisted[:UNLISTED_AT_ONCE]:
@@ -146,7 +150,7 @@ class Polls:
             request = api.list_user_builds(offset=page * api.PAGE_LIMIT)
             data = await self._send(request)
             try:
-                items = {item["id"]: item["status"] for item in data["items"]}
+                items = {str(item["id"]): str(item["status"]) for item in data["items"]}
             except (TypeError, KeyError) as error:
                 raise unreadable(str(request), 200, f"it is no list of builds ({type(error).__name__})") from None
             statuses.update(items)

@@ -109,11 +109,7 @@ class _BearerAuth(AuthBase):
 
 
 #: Failures before the first byte of a request is sent, by what urllib3 wraps (``requests`` has no word for most).
-_UNSENT = (
-    urllib3.exceptions.NewConnectionError,
-    urllib3.exceptions.ConnectTimeoutError,
-    urllib3.exceptions.ProxyError,
-)
+_UNSENT = (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTimeoutError)
 
 
 def _network_error(request: Request, error: BaseException) -> ApiError:
@@ -121,6 +117,9 @@ def _network_error(request: Request, error: BaseException) -> ApiError:
     reason = getattr(error.args[0], "reason", None) if error.args else None
     certificate = "certificate verify failed" in str(error).lower()
     unsent = isinstance(reason, _UNSENT) or isinstance(error, requests.exceptions.InvalidURL) or certificate
+    if isinstance(reason, urllib3.exceptions.ProxyError):
+        # urllib3 says so, too, of a connection through the proxy that is cut after the request was sent.
+        unsent = not isinstance(reason.original_error, ConnectionError)
     return answers.no_answer(request, _kind(error, reason, certificate), sent=not unsent)
 
 

@@ -17,11 +17,15 @@ from typing import Protocol
 
 from airflow_provider_apify.api.errors import ApiError, NotFoundError
 from airflow_provider_apify.api.model import Build
+from airflow_provider_apify.api.requests import Repeat, may_repeat
+from airflow_provider_apify.jobs.wait import backoff
 
 #: Pauses in seconds between looks for a build whose start got no answer: replicas lag, the official client allows 3 s.
 LOOK_AGAIN = (0.0, 0.5, 1.0, 2.0)
 #: How often a start whose outcome stayed unknown, and that no look found, is sent in all.
 SENDS = 3
+#: How often a start that Apify has provably not accepted is sent in all: with the pauses between, for about a minute.
+ATTEMPTS = 8
 
 _FINGERPRINT = re.compile(r"\bairflow/([0-9a-f]{32})\.(\d{1,9})\b")
 
@@ -63,10 +67,16 @@ class Remembered:
 
 
 class Calls(Protocol):
-    """What starting needs from the outside. All but ``pause`` may raise :class:`ApiError`."""
+    """What starting needs from the outside. All but ``intend`` and ``pause`` may raise :class:`ApiError`."""
+
+    def prepare(self) -> object:
+        """Find out what the request takes."""
+
+    def intend(self) -> object:
+        """Write down, for later tries, that a build is about to be started."""
 
     def send(self) -> Build:
-        """Send the request that starts a build, exactly once unless it is proven that nothing was accepted."""
+        """Send the request that starts a build, exactly once."""
 
     def recent(self) -> Sequence[Build]:
         """List the Actor's newest builds."""
@@ -128,16 +138,25 @@ def start_once(
             calls.pause(seconds)
             if build := look():
                 return Started(build, adopted=True)
+        calls.prepare()
+        calls.intend()
+        refused = 0
         while True:
             if calls.stopped():
                 raise Superseded("The task is being ended: no build is started.")
             if calls.stale() and (build := look()):
                 return Started(build, adopted=True)
             try:
-                return Started(calls.send(), adopted=False)
+                return _only(calls, calls.send(), look)
             except ApiError as error:
                 if not error.outcome_unknown:
-                    raise
+                    refused += 1
+                    if refused == ATTEMPTS or not may_repeat(Repeat.STARTS_ANOTHER, error):
+                        raise
+                    pause = backoff(refused - 1, error)
+                    say(f"{error} Sending again in {pause:.1f} s.")
+                    calls.pause(pause)
+                    continue
                 lost.append(error)
                 say(f"{error} Apify may have started the build: looking for it before sending again.")
             for seconds in LOOK_AGAIN:
@@ -149,6 +168,21 @@ def start_once(
     except (ApiError, Superseded) as error:
         error.outcome_unknown = bool(lost)
         raise
+
+
+def _only(calls: Calls, build: Build, look: Callable[[], Build | None]) -> Started:
+    """Give the build just started or, if the try was frozen meanwhile, the older one of the try that replaced it."""
+    try:
+        found = look() if calls.stale() else None
+    except Superseded:
+        _abort(calls, build)
+        raise
+    except ApiError:
+        found = None
+    if found is None or found.id == build.id:
+        return Started(build, adopted=False)
+    _abort(calls, build)  # the list may not show it yet
+    return Started(found, adopted=True)
 
 
 def _look(

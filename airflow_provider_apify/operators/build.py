@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,6 @@ from airflow.providers.common.compat.sdk import AirflowTaskTimeout, BaseOperator
 
 from airflow_provider_apify import outcome
 from airflow_provider_apify.api import requests as api
-from airflow_provider_apify.api.errors import ApiError
 from airflow_provider_apify.exceptions import (
     ApifyBuildFailed,
     ApifyBuildTimeout,
@@ -183,15 +182,12 @@ class ApifyBuildOperator(BaseOperator):
         )
         first_try = ti.try_number <= 1
         remembered = None if first_try else self._recall(context, epoch)
-        if not remembered:
-            # Before the start: a clear of a finished run changes the run's start date, and so the fingerprint.
-            self._remember(context, mark, None)
-        else:
+        if remembered:
             # A clear of a finished run gives it a new start date; this task has had builds under the old one.
             mark = Fingerprint(remembered.fingerprint.task, epoch)
         start = partial(
             start_once,
-            _Calls(hook, mark, parameters, begun),
+            _Calls(hook, mark, parameters, begun, partial(self._remember, context, mark, None)),
             mark,
             first_try=first_try,
             remembered=remembered,
@@ -244,7 +240,7 @@ class ApifyBuildOperator(BaseOperator):
 
     def _deadline_error(self, error: ApifyBuildTimeout) -> BaseException:
         """Give the exception that the worker would have met: Airflow's own if ``execution_timeout`` was the limit."""
-        if self.execution_timeout and (self.timeout is None or self.execution_timeout.total_seconds() < self.timeout):
+        if self.execution_timeout and (self.timeout is None or self.execution_timeout.total_seconds() <= self.timeout):
             return AirflowTaskTimeout(f"execution_timeout: {error}")
         return error
 
@@ -326,7 +322,15 @@ class ApifyBuildOperator(BaseOperator):
 class _Calls:
     """The hook as :func:`start_once` needs it."""
 
-    def __init__(self, hook: ApifyHook, mark: Fingerprint, parameters: dict[str, Any], begun: float) -> None:
+    def __init__(
+        self,
+        hook: ApifyHook,
+        mark: Fingerprint,
+        parameters: dict[str, Any],
+        begun: float,
+        intend: Callable[[], object],
+    ) -> None:
+        self.intend = intend
         self._hook = hook
         self._mark = mark
         self._parameters = parameters
@@ -339,20 +343,17 @@ class _Calls:
     def stale(self) -> bool:
         return time.time() - self._looked_at > STALE_AFTER
 
-    def send(self) -> Build:
+    def prepare(self) -> None:
         parameters = self._parameters
         if parameters["version"] is None:
-            try:
-                actor = self._hook.get_actor(parameters["actor_id"])
-            except ApiError as error:
-                # Nothing was started by asking.
-                error.outcome_unknown = False
-                raise
+            actor = self._hook.get_actor(parameters["actor_id"])
             try:
                 parameters["version"] = version_to_build(actor, parameters["tag"])
             except ValueError as error:
                 raise ApifyConfigurationError(str(error)) from None
-        return self._hook.start_build(**parameters, fingerprint=self._mark)
+
+    def send(self) -> Build:
+        return self._hook.start_build(**self._parameters, fingerprint=self._mark, attempts=1)
 
     def recent(self) -> list[Build]:
         self._looked_at = time.time()

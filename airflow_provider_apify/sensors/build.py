@@ -165,7 +165,7 @@ class ApifyBuildSensor(BaseSensorOperator):
 
     def _is_limited_by_execution(self) -> bool:
         """Whether ``execution_timeout`` ends the wait before ``timeout`` does; Airflow ignores it while deferred."""
-        return self.execution_timeout is not None and self.execution_timeout.total_seconds() < self.timeout
+        return self.execution_timeout is not None and self.execution_timeout.total_seconds() <= self.timeout
 
     def _finish(self, context: Context, hook: ApifyHook, summary: dict[str, Any]) -> dict[str, Any]:
         outcome.finish(self, context, hook, summary, failure=ApifyBuildFailedFinal)

@@ -42,3 +42,5 @@ def rig(
     rig = Rig(forkserver, airflow, apify, tmp_path)
     yield rig
     rig.stop()
+    written = [path.read_text(errors="replace") for path in tmp_path.rglob("*") if path.is_file()]
+    assert not any(apify.token in text for text in [*written, repr(airflow.instances)]), "the token is inside"

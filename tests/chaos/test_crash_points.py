@@ -6,14 +6,18 @@ The real supervisor and runner are killed or frozen there, and then the schedule
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from airflow_provider_apify.emulator import Emulator, Fault
+from tests.chaos.airflow_stub import Airflow
 from tests.chaos.rig import Rig, Task
+from tests.network import ForwardProxy, self_signed
 from tests.rows import builds_are
 
 START = {"method": "POST", "path": "/v2/acts/*/builds"}
@@ -233,6 +237,49 @@ def test_an_odd_answer_to_the_start(answer: dict[str, Any], deferrable: bool, ri
     ends_well(task, apify, "SUCCEEDED")
 
 
+@pytest.mark.parametrize("answer", ["lost", "reset before the work", "reset after the work", "500 after the work"])
+def test_an_odd_answer_to_the_start_behind_a_forward_proxy(
+    answer: str, airflow: Airflow, rig: Rig, tmp_path: Path
+) -> None:
+    """urllib3 calls it trouble with the proxy when a connection through one is cut, whenever that is."""
+    certificate = tmp_path / "certificate.pem"
+    certificate.write_bytes(self_signed())
+    with Emulator(build_seconds=60, ssl_certfile=str(certificate)) as apify, ForwardProxy() as proxy:
+        extra = {"proxy": proxy.url, "ca_bundle": str(certificate)}
+        airflow.connection.update(host=apify.url, password=apify.token, extra=json.dumps(extra))
+        apify.add_fault(Fault(**ANSWERS[answer], **START))
+        rig.apify = apify
+        task = rig.task()
+        task.start()
+        ends_well(task, apify, "SUCCEEDED")
+
+
+#: What comes before the try whose start is in doubt, and what the ledger then has of it.
+BEFORE = {"a retry that replaces a failed build": "FAILED", "a clear": "SUCCEEDED"}
+
+
+@pytest.mark.parametrize("before", BEFORE.values(), ids=BEFORE)
+def test_a_lost_worker_and_a_list_that_lags_after(before: str, rig: Rig, apify: Emulator) -> None:
+    """Each start is written down before it is sent, not only a task's first."""
+    task = rig.task(retries=2)
+    task.start()
+    apify.finish_build(str(task.waits_for()), before)
+    task.run_to_end()
+    if before == "SUCCEEDED":
+        task.clear()
+    apify.add_fault(Fault(**NOT_LISTED, seconds=2))
+    apify.add_fault(Fault("delay", seconds=NEVER, after_work=True, **START))
+    worker = task.start()
+    apify.wait_for(lambda apify: len(apify.builds) == 2, timeout=20)
+    worker.lose()
+    task.retry()
+    build_id = task.waits_for()
+    apify.finish_build(str(build_id))
+    assert task.run_to_end() == "success", task.log
+    builds_are(apify, before, "SUCCEEDED", timeout=10)
+    assert task.build_id == apify.builds[1]["id"]
+
+
 @pytest.mark.parametrize("store", STORES.values(), ids=STORES)
 def test_a_lost_answer_and_a_list_that_lags(store: int, rig: Rig, apify: Emulator) -> None:
     rig.airflow.store = store
@@ -265,6 +312,16 @@ def test_a_lost_worker_and_a_list_that_lags(rig: Rig, apify: Emulator) -> None:
 
 #: Points, and whether Airflow has a task store there.
 FROZEN = {
+    "between a 429 and the next request": (
+        in_apify({"kind": "status", "status": 429, "headers": {"Retry-After": "2"}, **START}, asked("POST", "builds")),
+        True,
+    ),
+    "in the question which version to build": (
+        in_apify(
+            {"kind": "delay", "seconds": 2, "method": "GET", "path": "/v2/acts/~hello-world"}, asked("GET", "acts")
+        ),
+        True,
+    ),
     "start worked on but not answered": (
         in_apify({"kind": "delay", "seconds": 1, "after_work": True, **START}, started),
         False,
@@ -279,7 +336,7 @@ FROZEN = {
 
 def thaw_beside_the_retry(rig: Rig, point: Stuck) -> Task:
     """Freeze a worker, have it given up for dead and retried; thaw it, and let it come to its end beside the retry."""
-    task = rig.task(retries=1, stale_after=0.5)
+    task = rig.task(retries=1, stale_after=0.5, version=None)
     reach, go_on = point(rig)
     frozen = task.start()
     reach()

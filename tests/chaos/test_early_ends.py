@@ -204,6 +204,19 @@ def test_a_task_ended_before_its_start(end: Callable[[Task], None], rig: Rig, ap
     builds_are(apify)
 
 
+def test_the_limit_is_a_task_ended_while_nobody_holds_its_build(rig: Rig, apify: Emulator) -> None:
+    """Documented: between a lost worker and the retry there is no process to tell. A clear sees to the build."""
+    task = rig.task(retries=1)
+    waiting(task, apify)
+    task.workers[-1].lose()
+    task.mark("failed")
+    task.clear()
+    builds_are(apify, "RUNNING")
+    task.start()
+    assert task.finish() == "success"
+    builds_are(apify, "ABORTED", "SUCCEEDED")
+
+
 @pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
 def test_a_sensor_ended_by_somebody_leaves_the_build(end: Callable[[Task], None], rig: Rig, apify: Emulator) -> None:
     build_id = start_build(apify)

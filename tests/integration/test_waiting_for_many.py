@@ -141,6 +141,57 @@ def test_builds_that_the_list_does_not_show_are_noticed_too(
     assert asyncio.run(asyncio.wait_for(wait_for(ids), 20)) == ["SUCCEEDED"] * 5
 
 
+def test_an_odd_status_in_the_list_does_not_end_the_looks(apify: Emulator, supervisor: Supervisor) -> None:
+    connect(supervisor, connections=1)
+    apify.build_seconds = 60
+    ids = [start_build(apify) for _ in range(2)]
+    odd = {"data": {"items": [{"id": build_id, "status": {}} for build_id in ids]}}
+    apify.add_fault(Fault("status", status=200, body=odd, method="GET", path="/v2/actor-builds", times=1))
+
+    async def run() -> None:
+        waiting = asyncio.create_task(wait_for(ids))
+        await until(lambda: looks_at_the_list(apify) > 1)
+        for build_id in ids:
+            apify.finish_build(build_id)
+        assert await asyncio.wait_for(waiting, 10) == ["SUCCEEDED"] * 2
+
+    asyncio.run(run())
+
+
+def test_a_lowered_budget_closes_connections_though_there_is_a_line() -> None:
+    """Long-polls that are over are passed on only while they are within it."""
+    waits: dict[str, asyncio.Event] = {}
+
+    async def send(request: Any) -> Any:
+        if request.path.endswith("/actor-builds"):
+            return {"items": []}
+        if request.query:
+            await waits.setdefault(request.path.rsplit("/", 1)[1], asyncio.Event()).wait()
+        return {}
+
+    async def run() -> None:
+        engine = polls.Polls(send)
+
+        def ask(build_id: int, budget: int) -> asyncio.Task[Any]:
+            return asyncio.create_task(engine.ask(f"b{build_id}", 60, budget=budget, longest=60))
+
+        first = [ask(number, 4) for number in range(6)]
+        await until(lambda: len(waits) == 4)
+        last = ask(6, 2)
+        await asyncio.sleep(0)
+        for number in range(2):
+            waits[f"b{number}"].set()
+            await first[number]
+        await asyncio.sleep(0.1)
+        assert len(waits) == 4, "two were over the budget"
+        waits["b2"].set()
+        await until(lambda: len(waits) == 5)
+        for task in [*first, last]:
+            task.cancel()
+
+    asyncio.run(asyncio.wait_for(run(), 20))
+
+
 def test_without_long_polls_the_list_serves_all(apify: Emulator, supervisor: Supervisor) -> None:
     """As behind a proxy that cuts every request that takes long."""
     connect(supervisor, wait_seconds=0)

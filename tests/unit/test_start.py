@@ -60,6 +60,8 @@ class Apify:
     missing_for: dict[str, int] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
     pauses: list[float] = field(default_factory=list)
+    #: How many starts had been sent each time when it was written down that one is about to be.
+    intended: list[int] = field(default_factory=list)
     _clock: int = 0
 
     def add(self, mark: object, status: str = "RUNNING", *, started: int | None = None) -> Build:
@@ -84,6 +86,12 @@ class Apify:
         return self.calls.count("send")
 
     # What start_once calls.
+
+    def prepare(self) -> None:
+        pass
+
+    def intend(self) -> None:
+        self.intended.append(self.sent())
 
     def send(self) -> Build:
         self.calls.append("send")
@@ -195,11 +203,67 @@ def test_end_of_the_task_after_a_lost_answer_says_that_a_build_may_be_there() ->
     assert apify.sent() == 1
 
 
+@pytest.mark.parametrize("error", [RateLimitError("slow down", status=429), NetworkError("refused", sent=False)])
+def test_failure_that_proves_that_nothing_started_is_sent_again(error: ApiError) -> None:
+    apify = Apify(sends=[error, error])
+    assert not start_once(apify, MARK, first_try=True).adopted
+    assert (apify.calls, len(apify.pauses)) == (["send"] * 3, 2)
+
+
+def test_failure_that_proves_that_nothing_started_is_raised_in_the_end() -> None:
+    error = RateLimitError("slow down", status=429)
+    apify = Apify(sends=[error] * 20)
+    with pytest.raises(RateLimitError) as caught:
+        start_once(apify, MARK, first_try=True)
+    assert caught.value is error and not error.outcome_unknown
+    assert apify.sent() == 8
+
+
+def test_a_try_frozen_between_two_requests_looks_before_it_sends_again() -> None:
+    apify = Apify(sends=[RateLimitError("slow down", status=429)])
+
+    def freeze(seconds: float) -> None:
+        apify.add(MARK)  # by the retry that replaced it
+        apify.is_stale = True
+
+    apify.pause = freeze  # type: ignore[method-assign]
+    started = start_once(apify, MARK, first_try=True)
+    assert (apify.calls, started.build.id, started.adopted) == (["send", "list"], "b1", True)
+
+
+@pytest.mark.parametrize("lag", [0, 9])
+def test_a_try_frozen_in_its_request_gives_way_to_the_one_that_replaced_it(lag: int) -> None:
+    apify = Apify(lags=[lag])
+    send = apify.send
+
+    def freeze() -> Build:
+        apify.add(MARK)
+        apify.is_stale = True
+        return send()
+
+    apify.send = freeze  # type: ignore[method-assign]
+    started = start_once(apify, MARK, first_try=True)
+    assert (started.build.id, started.adopted) == ("b1", True)
+    assert apify.statuses() == ["RUNNING", "ABORTED"]
+
+
+@pytest.mark.parametrize("first_try", [True, False])
+def test_each_start_is_written_down_before_it_is_sent(first_try: bool) -> None:
+    apify = Apify()
+    apify.add(MARK, "FAILED")
+    start_once(apify, MARK, first_try=first_try, remembered=None if first_try else Remembered(MARK, "b1"))
+    assert (apify.intended, apify.sent()) == ([0], 1)
+
+
+def test_nothing_is_written_down_if_there_is_a_build() -> None:
+    apify = Apify()
+    apify.add(MARK)
+    assert retry(apify).adopted and apify.intended == []
+
+
 @pytest.mark.parametrize(
     "error",
     [
-        RateLimitError("slow down", status=429),
-        NetworkError("refused", sent=False),
         CapacityError("memory", status=402),
         AuthenticationError("who are you", status=401),
     ],
