@@ -16,6 +16,8 @@ os.environ.update(
     NO_PROXY="127.0.0.1,localhost",
 )
 
+pytest.register_assert_rewrite("tests.rows")
+
 from tests.rows import pytest_addoption, pytest_runtest_call, pytest_terminal_summary, seed  # noqa: E402, F401
 
 

@@ -24,7 +24,7 @@ TERMINAL = ("SUCCEEDED", "FAILED", "ABORTED", "TIMED-OUT")
 _row: dict[str, Any] = {}
 
 
-def builds_are(apify: Emulator, *expected: str, timeout: float = 30) -> None:
+def builds_are(apify: Emulator, *expected: str, timeout: float = 60) -> None:
     """Wait until the ledger shows exactly these builds, oldest first, and say so in the test's row."""
     _row["expected"] = len(expected)
     try:
@@ -85,7 +85,13 @@ def main(path: str) -> int:
     rows: dict[str, dict[str, Any]] = json.loads(Path(path).read_text())
     lines = [("case", "expected", "seen", "outcome", "seconds")]
     for node, row in rows.items():
-        case = node.removeprefix("tests/").replace(".py::", ": ").replace("test_", "").replace("_", " ")
+        case = (
+            node.removeprefix("tests/")
+            .removesuffix("@airflow")
+            .replace(".py::", ": ")
+            .replace("test_", "")
+            .replace("_", " ")
+        )
         expected, seen = (str(row.get(name, "-")) for name in ("expected", "seen"))
         lines.append((case, expected, seen, row["outcome"], f"{row['seconds']:.1f}"))
     expected, seen = (str(sum(row.get(name) or 0 for row in rows.values())) for name in ("expected", "seen"))

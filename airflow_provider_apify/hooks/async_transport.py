@@ -87,7 +87,9 @@ class AsyncTransport:
 
         :raises ApiError: see :mod:`airflow_provider_apify.api.errors`.
         """
-        settings = await self.settings()
+        ends = time.monotonic() + wait
+        settings = await self.settings()  # which takes a busy triggerer up to 20 s
+        wait = max(0.0, ends - time.monotonic())
         return await self._polls.ask(build_id, wait, budget=settings.connections, longest=settings.wait_seconds)
 
     async def _send(self, request: Request, settings: Settings) -> Any:

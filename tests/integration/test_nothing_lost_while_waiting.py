@@ -59,6 +59,24 @@ def test_a_refused_connection_passes_too(
         later[0].__exit__(None, None, None)
 
 
+def test_a_connection_that_takes_long_to_read_does_not_move_the_deadline(
+    apify: Emulator, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As from a busy triggerer, which answered after 21 s."""
+    load = ApifyHook._load_settings_async
+
+    async def load_slowly(hook: ApifyHook) -> Any:
+        await asyncio.sleep(3)
+        return await load(hook)
+
+    monkeypatch.setattr(ApifyHook, "_load_settings_async", load_slowly)
+    apify.build_seconds = 60
+    build_id = start_build(apify)
+    with pytest.raises(ApifyBuildTimeout):
+        wait_async(build_id, 4)
+    assert [request.query for request in apify.requests if "waitForFinish" in request.query] == ["waitForFinish=1"]
+
+
 @TRANSPORTS
 def test_a_token_rotated_while_waiting_is_picked_up(
     wait: Callable[..., Any], apify: Emulator, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch

@@ -29,12 +29,13 @@ CANARY = "apify_api_CANARY0aVtGzQ7yXk2mW9sPdL4hNcR"
 BUILD_SECONDS = 2.0
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks for groups
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Have one Airflow for all, however many processes run tests."""
+    item.add_marker(pytest.mark.xdist_group("airflow"))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Have one Airflow for all, and look for the token after everything else has happened."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("airflow"))
+    """Look for the token after everything else has happened."""
     items.sort(key=lambda item: item.path == Path(__file__).with_name("test_token_stays_inside.py"))
 
 
@@ -96,13 +97,19 @@ def apify(apify_server: Emulator, airflow: LocalAirflow, earlier_requests: list[
 
 
 @pytest.fixture
-def start(airflow: LocalAirflow) -> Callable[..., str]:
-    """Start a run of a DAG; gives its id."""
+def start(airflow: LocalAirflow) -> Iterator[Callable[..., str]]:
+    """Start a run of a DAG; gives its id. What a test that fails leaves of it does not disturb the next."""
+    started: list[tuple[str, str]] = []
 
     def start(dag_id: str, actor: str | None = None) -> str:
-        return airflow.trigger(dag_id, {"actor": actor} if actor else None)
+        run = airflow.trigger(dag_id, {"actor": actor} if actor else None)
+        started.append((dag_id, run))
+        return run
 
-    return start
+    yield start
+    for dag_id, run in started:
+        if airflow.run_state(dag_id, run) not in ("success", "failed"):
+            airflow.mark_run(dag_id, run, "failed")
 
 
 def finish(apify: Emulator, build_id: str | None = None) -> None:

@@ -76,7 +76,7 @@ with dag("all_ways"):
     both_ways()
     ApifyBuildOperator(task_id="starting", actor_id="~slow-to-answer", wait_for_completion=True)
 
-with dag("short_run", dagrun_timeout=timedelta(seconds=12)):
+with dag("short_run", dagrun_timeout=timedelta(seconds=25)):
     both_ways()
 
 with dag("short_tasks"):
