@@ -163,8 +163,13 @@ class Emulator:
         self._call(reset)
 
     def finish_build(self, build_id: str, status: str = "SUCCEEDED") -> None:
-        """End a build now; one that has ended stays as it is."""
-        self._call(lambda: self._world.finish(self._world.builds[build_id], status))
+        """End a build now; one that has ended stays as it is, and one that is being aborted ends as ABORTED."""
+
+        def finish() -> None:
+            build = self._world.builds[build_id]
+            self._world.finish(build, "ABORTED" if build.status == "ABORTING" else status)
+
+        self._call(finish)
 
     def delete_build(self, build_id: str) -> None:
         """Delete a build in whatever state, as if someone else had done it."""

@@ -281,5 +281,6 @@ def test_a_deferred_task_ended_by_somebody(
     end(task)
     asyncio.run(trigger.on_kill())
     if status == "SUCCEEDED":
+        builds_are(apify, "RUNNING")
         apify.finish_build(build_id)
     builds_are(apify, status)
