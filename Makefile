@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo demo-ui test test-fast chaos lint clean
+.PHONY: help demo demo-ui test test-fast chaos lint docs clean
 
 help: ## Show what there is.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -14,9 +14,10 @@ demo: $(VENV)/.demo ## Rebuild an Actor on a real Airflow, against the emulator 
 demo-ui: $(VENV)/.demo ## The same, and keep Airflow running to look around (AIRFLOW_PORT=8080, EMULATOR_PORT=3333).
 	@$(BIN)/python -m demo --keep
 
-test: $(VENV)/.dev ## Run the tests: unit, integration, chaos on single tasks, and on a whole Airflow.
+test: $(VENV)/.dev ## Run the tests: unit, integration, chaos on single tasks, samples of the docs, and on a whole Airflow.
 	$(BIN)/python -m pytest -n 4 -m "not long" tests/unit tests/integration
 	$(BIN)/python -m pytest -n 4 -m "not long" tests/chaos
+	$(BIN)/python -m pytest -n 2 tests/docs
 	$(BIN)/python -m pytest tests/system
 
 test-fast: $(VENV)/.dev ## Run the tests that need no Airflow services.
@@ -41,8 +42,11 @@ lint: $(VENV)/.dev ## Check style, types and the direction of imports.
 	$(BIN)/mypy airflow_provider_apify demo
 	$(BIN)/lint-imports
 
+docs: $(VENV)/.docs ## Build the documentation in site/; a broken link or anchor fails.
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 clean: ## Remove what make has made.
-	rm -rf $(VENV) .venv-* $(ROWS) .demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .venv-* $(ROWS) .demo site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 $(VENV)/.uv:
 	@echo "Setting up $(VENV) ..."
@@ -58,6 +62,10 @@ $(VENV)/.demo: $(VENV)/.uv pyproject.toml
 $(VENV)/.dev: $(VENV)/.uv pyproject.toml
 	@$(BIN)/uv pip install -q --python $(BIN)/python -e . --group dev
 	@touch $@ $(VENV)/.demo
+
+$(VENV)/.docs: $(VENV)/.uv pyproject.toml
+	@$(BIN)/uv pip install -q --python $(BIN)/python --group docs
+	@touch $@
 
 .PHONY: scale
 scale: .venv-scale/.done ## Wait for 1000 builds in one triggerer; 200 on Celery, with a triggerer lost (20 minutes).

@@ -3,7 +3,7 @@ The exceptions that tasks raise, for users to catch and to write retry rules for
 
 Each says by its base class what Airflow does with it: an ``AirflowFailException`` fails the task at once, any other
 ``AirflowException`` leaves the task its retries. Those that stem from an answer of Apify's are also the
-:class:`~airflow_provider_apify.api.errors.ApiError` of the same kind, with ``status`` and ``type``.
+``ApiError`` of the same kind in ``airflow_provider_apify.api.errors``, with ``status`` and ``type``.
 """
 
 from __future__ import annotations

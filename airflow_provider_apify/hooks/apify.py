@@ -57,8 +57,7 @@ class ApifyHook(BaseHook):
 
     Requests that may be repeated are, for about a minute, after 429, 5xx and network trouble; the one that starts a
     build only if it is proven that Apify has not accepted it (``api.requests.may_repeat``). Failures raise an
-    :class:`~airflow_provider_apify.exceptions.ApifyApiError`, arguments and connection fields that cannot be used an
-    :class:`~airflow_provider_apify.exceptions.ApifyConfigurationError`.
+    ``ApifyApiError``, arguments and connection fields that cannot be used an ``ApifyConfigurationError``.
 
     :param apify_conn_id: Airflow connection of type ``apify``: the token as password, the base URL as host if it is
         not ``https://api.apify.com``, and the fields ``proxy``, ``ca_bundle``, ``timeout``, ``wait_seconds``,
@@ -95,7 +94,7 @@ class ApifyHook(BaseHook):
         attempts: int = ATTEMPTS,
     ) -> Build:
         """
-        Start a build (``POST /v2/acts/:actorId/builds``, API §1.2). ``None`` leaves a parameter to Apify's default.
+        Start a build (``POST /v2/acts/:actorId/builds``). ``None`` leaves a parameter to Apify's default.
 
         :param actor_id: id, ``user~name``, ``user/name`` or, for an own Actor, ``~name``.
         :param version: version number of the Actor, ``MAJOR.MINOR``, such as ``"0.0"``.
@@ -107,7 +106,7 @@ class ApifyHook(BaseHook):
         :param attempts: how often to send the request in all while it is proven that Apify has not accepted it.
         :return: the build, in general unfinished.
         :raises ApifyApiError: with ``outcome_unknown`` set, a build may have been started: look with
-            :meth:`list_builds` before starting another.
+            ``list_builds`` before starting another.
         """
         with _arguments():
             request = api.start_build(
@@ -122,7 +121,7 @@ class ApifyHook(BaseHook):
 
     def get_build(self, build_id: str, *, wait_for_finish: int | None = None, attempts: int = ATTEMPTS) -> Build:
         """
-        Get a build (``GET /v2/actor-builds/:buildId``, API §1.3).
+        Get a build (``GET /v2/actor-builds/:buildId``).
 
         :param wait_for_finish: seconds, 0 to 60, to hold the answer back while the build is unfinished.
         :param attempts: how often to send the request in all while its failures pass.
@@ -170,7 +169,7 @@ class ApifyHook(BaseHook):
             raise _timed_out(build_id, watch.build) from None
 
     def check_build(self, build_id: str) -> Build | None:
-        """Look at a build once; ``None`` if there is no telling now. Raises what :meth:`wait_for_build` raises."""
+        """Look at a build once; ``None`` if there is no telling now. Raises what ``wait_for_build`` raises."""
         watch = Watch(None, say=self.log.warning)
         while True:
             watch.next_wait(time.monotonic(), 0)
@@ -183,7 +182,7 @@ class ApifyHook(BaseHook):
                 time.sleep(pause)
 
     def abort_build(self, build_id: str, *, attempts: int = ATTEMPTS) -> Build:
-        """Abort a build (``POST /v2/actor-builds/:buildId/abort``, API §1.5). Does nothing to one that has ended."""
+        """Abort a build (``POST /v2/actor-builds/:buildId/abort``). Does nothing to one that has ended."""
         with _arguments():
             request = api.abort_build(build_id)
         return self._call(request, Build.from_api, attempts=attempts)
@@ -192,7 +191,7 @@ class ApifyHook(BaseHook):
         self, actor_id: str, *, limit: int = api.PAGE_LIMIT, desc: bool = True, attempts: int = ATTEMPTS
     ) -> list[Build]:
         """
-        List an Actor's builds by start time, one page (``GET /v2/acts/:actorId/builds``, API §1.3).
+        List an Actor's builds by start time, one page (``GET /v2/acts/:actorId/builds``).
 
         :param limit: most builds to give, 1 to 1000.
         :param desc: newest first.
@@ -203,7 +202,7 @@ class ApifyHook(BaseHook):
 
     def get_build_log(self, build_id: str, *, tail_lines: int = 20, attempts: int = ATTEMPTS) -> str:
         """
-        Get the end of a build's log (``GET /v2/actor-builds/:buildId/log``, API §1.9).
+        Get the end of a build's log (``GET /v2/actor-builds/:buildId/log``).
 
         The log is read as a stream: whatever its size, only about its last ``tail_lines`` times 2 kB are in memory.
 
@@ -221,7 +220,7 @@ class ApifyHook(BaseHook):
     # -- Actors, account ------------------------------------------------------------------------------------------
 
     def get_actor(self, actor_id: str) -> Actor:
-        """Get an Actor with its versions and tagged builds (``GET /v2/acts/:actorId``, API §5)."""
+        """Get an Actor with its versions and tagged builds (``GET /v2/acts/:actorId``)."""
         with _arguments():
             request = api.get_actor(actor_id)
         return self._call(request, Actor.from_api)

@@ -69,7 +69,7 @@ class ApifyBuildOperator(BaseOperator):
     :raises ApifyBuildTimeout: it did not end within ``timeout``.
     :raises ApifyCapacityError: the account's memory is taken.
     :raises ApifyConfigurationError: an argument or a field of the connection cannot be used. Not retried.
-    :raises ApifyApiError: a request failed; see :mod:`airflow_provider_apify.exceptions` for which are retried.
+    :raises ApifyApiError: a request failed; see ``airflow_provider_apify.exceptions`` for which are retried.
     """
 
     template_fields: Sequence[str] = ("actor_id", "version", "tag", "use_cache", "beta_packages", "apify_conn_id")

@@ -22,13 +22,10 @@ class ApifyBuildTrigger(BaseTrigger):
     """
     Wait until a build ends, the deadline comes or asking again cannot help, then send one event.
 
-    ==========  ===============================================================================
-    ``status``  further fields of the event
-    ==========  ===============================================================================
-    ``ended``   ``build_id``, ``build``: its summary, whether it succeeded or not
-    ``error``   ``build_id``, and the exception as ``exceptions.to_event`` gives it; the
-                deadline is an ``ApifyBuildTimeout``
-    ==========  ===============================================================================
+    The event has ``build_id`` and ``status``:
+
+    - ``ended``: also ``build``, its summary, whether it succeeded or not
+    - ``error``: also the exception as ``exceptions.to_event`` gives it; the deadline is an ``ApifyBuildTimeout``
 
     :param build_id: the build.
     :param apify_conn_id: Airflow connection. The token itself is never stored with a trigger.

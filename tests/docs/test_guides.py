@@ -1,0 +1,82 @@
+"""The guides' DAGs do what their pages promise beyond a good run."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from airflow_provider_apify.emulator import Emulator, Fault
+from tests.docs.test_samples import Load, connect_http, sample_with
+from tests.integration.conftest import statuses
+from tests.runner import Runner, Supervisor, install
+
+
+@pytest.fixture
+def chat(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """The texts posted to a chat's webhook."""
+    texts = []
+
+    class Chat(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            texts.append(json.loads(self.rfile.read(int(self.headers["Content-Length"])))["text"])
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Chat) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("AIRFLOW_VAR_CHAT_WEBHOOK_SECRET", f"http://127.0.0.1:{server.server_port}/")
+        yield texts
+        server.shutdown()
+
+
+def test_the_alert_tells_build_link_and_the_end_of_the_log(
+    load: Load, apify_emulator: Emulator, chat: list[str]
+) -> None:
+    apify_emulator.set_actor("hello-world", outcome="FAILED")
+    dags = load(sample_with('DAG("rebuild_with_alert"'))
+    assert dags["rebuild_with_alert"].test().state == "failed"
+    (text,) = chat
+    assert "rebuild_with_alert.rebuild, try 2, failed: http" in text
+    assert "Build 0.0.2 FAILED: https://console.apify.com/actors/" in text
+    assert "ACTOR: ERROR: Build failed." in text
+
+
+def test_the_rules_wait_for_memory_and_build_nothing_twice_that_does_not_build(
+    load: Load, apify_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dags = load(sample_with('DAG("rebuild_by_rules"'))
+    supervisor = Supervisor()
+    supervisor.connections["apify_default"] = {"host": apify_emulator.url, "password": apify_emulator.token}
+    install(supervisor, monkeypatch)
+    runner = Runner(supervisor)
+
+    def task() -> Any:
+        return dags["rebuild_by_rules"].task_dict["rebuild"]
+
+    apify_emulator.memory_mbytes = 0
+    outcome = runner.run_to_end(task)
+    assert (outcome.state, outcome.message.retry_delay_seconds) == ("up_for_retry", 600)
+    apify_emulator.memory_mbytes = 4096
+    apify_emulator.set_actor("hello-world", outcome="FAILED")
+    runner.retry()
+    assert runner.run_to_end(task).state == "failed"
+    assert statuses(apify_emulator) == ["FAILED"]
+
+
+@pytest.mark.parametrize(("dag_id", "builds"), [("rebuild_by_http", 2), ("rebuild_by_provider", 1)])
+def test_a_lost_answer_builds_twice_by_http_and_once_by_the_provider(
+    dag_id: str, builds: int, load: Load, apify_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if dag_id == "rebuild_by_http":
+        connect_http(apify_emulator, monkeypatch)
+    apify_emulator.add_fault(Fault("lost-answer", "POST", "/v2/acts/*/builds"))
+    assert load(sample_with(f'DAG("{dag_id}"'))[dag_id].test().state == "success"
+    assert len(apify_emulator.builds) == builds
