@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_apify.api.errors import ApiError
 from airflow_provider_apify.emulator import Actor, Emulator, Fault
 from airflow_provider_apify.exceptions import (
     ApifyApiError,
@@ -18,7 +20,7 @@ from airflow_provider_apify.exceptions import (
     ApifyConnectionNotFoundError,
 )
 from airflow_provider_apify.hooks.apify import ApifyHook
-from tests.integration.conftest import starts
+from tests.integration.conftest import start_build, starts
 from tests.runner import Supervisor
 
 OPENAPI = Path(__file__).resolve().parents[3] / "shared" / "apify-openapi.json"
@@ -209,6 +211,26 @@ def test_the_tail_of_a_huge_log_takes_little_memory(hook: ApifyHook, apify: Emul
     assert [line.split()[-1] for line in tail.splitlines()] == ["249998", "249999"]
     # The emulator sends it from this very process, so its copy of about 10 MB counts; ours would come on top.
     assert peak < 2.5 * len(lines), peak
+
+
+@pytest.mark.parametrize("how", ["worker", "triggerer"])
+def test_an_answer_that_trickles_is_given_up(
+    how: str, hook: ApifyHook, apify: Emulator, supervisor: Supervisor
+) -> None:
+    """Each piece comes within the time-out of a read, and so the whole would take as long as it likes."""
+    supervisor.connections["apify_default"]["extra"] = '{"timeout": 1}'
+    build_id = start_build(apify)
+    apify.add_fault(Fault("drip", method="GET", path="/v2/actor-builds/*", seconds=30))
+    with pytest.raises(ApiError, match=r"trickles in too slowly|no answer came in time"):
+        if how == "worker":
+            hook.get_build(build_id, attempts=1)
+        else:
+            asyncio.run(look(hook, build_id))
+
+
+async def look(hook: ApifyHook, build_id: str) -> None:
+    async with hook.shared_transport() as transport:
+        await transport.ask(build_id, 0)
 
 
 def test_a_redirect_is_not_followed(hook: ApifyHook, apify: Emulator) -> None:

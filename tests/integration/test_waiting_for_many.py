@@ -132,13 +132,25 @@ def test_a_place_given_to_one_who_leaves_is_not_lost(apify: Emulator, supervisor
 def test_builds_that_the_list_does_not_show_are_noticed_too(
     fault: Fault, apify: Emulator, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Though another build never ends, and so holds the only connection."""
     monkeypatch.setattr("airflow_provider_apify.jobs.wait.LEAST_INTERVAL", 0.3)
+    monkeypatch.setattr(polls, "REFUSED_PAUSE", 0.5)
     connect(supervisor, connections=1)
-    apify.build_seconds = 1.5
-    ids = [start_build(apify) for _ in range(5)]
+    apify.build_seconds = 60
+    endless = start_build(apify)
     fault.method, fault.path = "GET", "/v2/actor-builds"
     apify.add_fault(fault)
-    assert asyncio.run(asyncio.wait_for(wait_for(ids), 20)) == ["SUCCEEDED"] * 5
+
+    async def run() -> None:
+        holding = asyncio.create_task(wait_for([endless]))
+        await until(lambda: long_polls(apify) == 1)
+        apify.build_seconds = 1.5
+        ids = [start_build(apify) for _ in range(4)]
+        assert await asyncio.wait_for(wait_for(ids), 20) == ["SUCCEEDED"] * 4
+        assert looks_at_the_list(apify) > 1, "what was refused or odd is tried again"
+        holding.cancel()
+
+    asyncio.run(run())
 
 
 def test_an_odd_status_in_the_list_does_not_end_the_looks(apify: Emulator, supervisor: Supervisor) -> None:
