@@ -135,6 +135,7 @@ def test_builds_that_the_list_does_not_show_are_noticed_too(
     """Though another build never ends, and so holds the only connection."""
     monkeypatch.setattr("airflow_provider_apify.jobs.wait.LEAST_INTERVAL", 0.3)
     monkeypatch.setattr(polls, "REFUSED_PAUSE", 0.5)
+    monkeypatch.setattr(polls, "UNLISTED_AT_ONCE", 1)
     connect(supervisor, connections=1)
     apify.build_seconds = 60
     endless = start_build(apify)
