@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Seconds that a task being killed waits for Airflow's word on it, for the id of a build being started, and in all.
-STATE_LIMIT, ID_LIMIT, KILL_LIMIT = 1.0, 2.2, 4.7
+#: Seconds that a task being killed waits for Airflow's word on it, with that for the id of a build being started, and
+#: in all. The word takes 0.03 s, on a machine that is overloaded more than one: without it the build may be left.
+STATE_LIMIT, ID_LIMIT, KILL_LIMIT = 2.2, 2.2, 4.7
 #: Seconds that the end of a try waits for the same id: no SIGKILL is coming then.
 PATIENCE = 60.0
 #: Ways to end a try after which Airflow, or the user's deadline, lets no other try go on with the build.
@@ -131,7 +132,7 @@ class Hold:
     def _kill(self, report: list[str]) -> None:
         begun = time.monotonic()
         if not self.is_over():
-            report.append("The task goes on elsewhere: its build is left running.")
+            report.append("Airflow does not say that the task is over: its build is left running.")
             return
         self._hook.stopping.set()
         if not self._abort:

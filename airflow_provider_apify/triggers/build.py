@@ -81,7 +81,7 @@ class ApifyBuildTrigger(BaseTrigger):
         """Abort the build if Airflow says that its task is over, and say how that went."""
         # Another triggerer takes over a trigger that moves, so there is always a next try.
         if not may_abort(await self._state(), next_try=True):
-            return f"The task goes on elsewhere: build {self.build_id} is left running."
+            return f"Airflow does not say that the task is over: build {self.build_id} is left running."
         try:
             await asyncio.wait_for(ApifyHook(self.apify_conn_id).abort_build_async(self.build_id), KILL_LIMIT)
         except asyncio.TimeoutError:

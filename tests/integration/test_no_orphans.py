@@ -64,6 +64,23 @@ def test_a_worker_told_to_stop_aborts_the_build_of_a_task_that_has_ended(
     assert statuses(apify) == ["ABORTED"]
 
 
+def test_a_worker_told_to_stop_waits_for_an_airflow_that_hesitates(
+    apify: Emulator, supervisor: Supervisor, runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send = supervisor.send
+
+    def hesitate(msg: Any) -> Any:
+        if type(msg).__name__ == "GetTaskStates":
+            time.sleep(1.5)
+        return send(msg)
+
+    monkeypatch.setattr(supervisor, "send", hesitate)
+    supervisor.state = "failed"
+    run_and_terminate(apify, runner, retries=1)
+    ended(apify)
+    assert statuses(apify) == ["ABORTED"]
+
+
 @pytest.mark.parametrize("state", [*GOES_ON, RuntimeError("no answer")])
 def test_an_evicted_worker_leaves_the_build_to_the_next_try(
     state: Any, apify: Emulator, supervisor: Supervisor, runner: Runner
