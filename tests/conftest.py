@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 
+import hypothesis
 import pytest
 
 for name in [name for name in os.environ if name.startswith("AIRFLOW_") or name.lower().endswith("_proxy")]:
@@ -15,6 +16,10 @@ os.environ.update(
     AIRFLOW__CORE__LOAD_EXAMPLES="False",
     NO_PROXY="127.0.0.1,localhost",
 )
+
+# How long an example takes says nothing on a busy machine.
+hypothesis.settings.register_profile("busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("busy")
 
 pytest.register_assert_rewrite("tests.rows")
 
