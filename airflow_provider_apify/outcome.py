@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import Asset, AssetAlias
 
-from airflow_provider_apify import exceptions
+from airflow_provider_apify import exceptions, metrics
 from airflow_provider_apify.api.model import TERMINAL, ActorJobStatus
 from airflow_provider_apify.links.build import ApifyBuildLink
 
@@ -56,6 +56,8 @@ def finish(
         context["ti"].xcom_push("summary", summary)
         context["ti"].xcom_push("stats", summary.get("stats"))
     if summary["status"] != ActorJobStatus.SUCCEEDED.value:
+        if summary["status"] != ActorJobStatus.ABORTED.value:
+            metrics.count("failed", context["ti"], summary.get("actor_id"), status=summary["status"])
         raise _failed(task, hook, summary, failure)
     task.log.info("%s", _in_words(summary))
     _fill_asset_events(task, context, summary)
@@ -93,7 +95,8 @@ def _failed(
         tail = hook.get_build_log(summary["build_id"], tail_lines=LOG_TAIL_LINES, attempts=3)
     except Exception as error:
         tail = f"(The log could not be read: {error})"
-    message = f"{_in_words(summary)} See {summary.get('console_url')}. The end of its log:\n{tail}"
+    # On lines of their own: the UI cuts long ones.
+    message = f"{_in_words(summary)}\nSee {summary.get('console_url')}\nThe end of its log:\n{tail}"
     return failure(message, summary=summary, log_tail=tail)
 
 

@@ -121,6 +121,10 @@ class Build:
             actor_definition=_object(data, "actorDefinition"),
         )
 
+    def __str__(self) -> str:
+        """Number and id, as logs name a build."""
+        return f"{self.build_number or '(no number)'} ({self.id})"
+
     @property
     def job_status(self) -> ActorJobStatus | None:
         """The status as a member of the enum, or ``None`` for one that this release does not know."""

@@ -270,16 +270,17 @@ class ApifyHook(BaseHook):
             except DeadlineReached:
                 raise _timed_out(build_id, watch.build) from None
 
-    async def abort_build_async(self, build_id: str) -> None:
+    async def abort_build_async(self, build_id: str) -> Build:
         """Abort a build from an event loop, trying again for as long as the caller lets it."""
         request = api.abort_build(build_id)
         try:
             async with self.shared_transport() as transport:
                 async for attempt in AsyncRetrying(**_rules(request, ATTEMPTS, self._say, longest=_ABORT_PAUSE)):
                     with attempt:
-                        await transport.send(request)
+                        build = _parsed(request, Build.from_api, await transport.send(request))
         except ApiError as error:
             raise flavoured(error) from None
+        return build
 
     def shared_transport(self) -> AbstractAsyncContextManager[AsyncTransport]:
         """Give the session that this event loop keeps for the connection."""
@@ -418,7 +419,7 @@ def _builds(data: Any) -> list[Build]:
 
 def _timed_out(build_id: str, build: Build | None) -> ApifyBuildTimeout:
     seen = f"it is {build.status}" if build else "it could not be seen"
-    return ApifyBuildTimeout(f"Build {build_id} has not ended within the task's timeout; {seen}.")
+    return ApifyBuildTimeout(f"Build {build or build_id} has not ended within the task's timeout; {seen}.")
 
 
 @contextmanager

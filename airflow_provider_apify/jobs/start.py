@@ -216,7 +216,7 @@ def _look(
     if abort_earlier:
         for build, epoch in ours:
             if epoch < mark.epoch and build.is_live:
-                say(f"Aborting build {_named(build)}, left unfinished by an earlier attempt of this task.")
+                say(f"Aborting build {build}, left unfinished by an earlier attempt of this task.")
                 _abort(calls, build)
     usable = sorted(
         (build for build, epoch in ours if epoch == mark.epoch and (build.is_succeeded or build.is_live)),
@@ -224,7 +224,7 @@ def _look(
     )
     for build in usable[1:]:
         if build.is_live:
-            say(f"Aborting build {_named(build)}: this attempt already has build {_named(usable[0])}.")
+            say(f"Aborting build {build}: this attempt already has build {usable[0]}.")
             _abort(calls, build)
     if usable:
         return usable[0]
@@ -238,7 +238,3 @@ def _abort(calls: Calls, build: Build) -> None:
         calls.abort(build.id)
     except NotFoundError:
         pass  # deleted in between
-
-
-def _named(build: Build) -> str:
-    return f"{build.build_number or '(no number)'} ({build.id})"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout, BaseOperator, conf
 
-from airflow_provider_apify import outcome
+from airflow_provider_apify import metrics, outcome
 from airflow_provider_apify.api import requests as api
 from airflow_provider_apify.exceptions import (
     ApifyBuildFailed,
@@ -128,13 +128,14 @@ class ApifyBuildOperator(BaseOperator):
         with self._hold.during():
             started = self._start(context, hook, parameters, begun)
             build = started.build
+            metrics.count("adopted" if started.adopted else "started", ti, build.act_id)
             outcome.announce(self, context, build.summary())
             self.log.info(
-                "%s build %s (%s) of Actor %s: %s",
+                "%s build %s of Actor %s%s: %s",
                 "Going on with" if started.adopted else "Started",
-                build.build_number,
-                build.id,
+                build,
                 self.actor_id,
+                ", which this task had started before" if started.adopted else "",
                 build.console_url,
             )
             build = self._wait(hook, build)
@@ -187,7 +188,7 @@ class ApifyBuildOperator(BaseOperator):
             mark = Fingerprint(remembered.fingerprint.task, epoch)
         start = partial(
             start_once,
-            _Calls(hook, mark, parameters, begun, partial(self._remember, context, mark, None)),
+            _Calls(hook, ti, mark, parameters, begun, partial(self._remember, context, mark, None)),
             mark,
             first_try=first_try,
             remembered=remembered,
@@ -325,6 +326,7 @@ class _Calls:
     def __init__(
         self,
         hook: ApifyHook,
+        ti: Any,
         mark: Fingerprint,
         parameters: dict[str, Any],
         begun: float,
@@ -332,10 +334,10 @@ class _Calls:
     ) -> None:
         self.intend = intend
         self._hook = hook
+        self._ti = ti
         self._mark = mark
         self._parameters = parameters
         self.get = hook.get_build
-        self.abort = hook.abort_build
         self.pause = hook.stopping.wait
         self.stopped = hook.stopping.is_set
         self._looked_at = begun
@@ -354,6 +356,10 @@ class _Calls:
 
     def send(self) -> Build:
         return self._hook.start_build(**self._parameters, fingerprint=self._mark, attempts=1)
+
+    def abort(self, build_id: str) -> None:
+        build = self._hook.abort_build(build_id)
+        metrics.count("aborted", self._ti, build.act_id)
 
     def recent(self) -> list[Build]:
         self._looked_at = time.time()

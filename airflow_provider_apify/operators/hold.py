@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTaskTimeout, TaskDeferred
 
+from airflow_provider_apify import metrics
 from airflow_provider_apify.exceptions import ApifyBuildTimeout
 from airflow_provider_apify.jobs.ownership import Unknown, may_abort, state_of
 from airflow_provider_apify.jobs.start import Fingerprint
@@ -88,7 +89,7 @@ class Hold:
         self._build_id = build_id
         self._known.set()
         if self._given_up and build_id:
-            self._log.warning("%s", self._abort_now(attempts=3))
+            self._abort_now(self._log.warning, attempts=3)
 
     def release(self) -> None:
         """The build has ended, or is somebody else's business from here on."""
@@ -127,7 +128,7 @@ class Hold:
         self._hook.stopping.set()
         if self._maybe_started:
             self._known.wait(PATIENCE)
-        self._log.warning("%s", self._abort_now(attempts=3))
+        self._abort_now(self._log.warning, attempts=3)
 
     def _kill(self, report: list[str]) -> None:
         begun = time.monotonic()
@@ -140,24 +141,29 @@ class Hold:
             return
         if self._maybe_started:
             self._known.wait(max(0.0, begun + ID_LIMIT - time.monotonic()))
-        report.append(self._abort_now(attempts=2))
+        self._abort_now(report.append, attempts=2)
 
-    def _abort_now(self, attempts: int) -> str:
+    def _abort_now(self, say: Callable[[str], object], attempts: int) -> None:
         """Abort the build and say how that went."""
         self._abort = False
         self._given_up = True
         if self._build_id is None and not self._maybe_started:
-            return "No build was started."
+            say("No build was started.")
+            return
         try:
             build_id = self._build_id or self._listed()
             if build_id is None:
-                return self._search_advice("A build may have been started.")
+                say(self._search_advice("A build may have been started."))
+                return
             build = self._hook.quick().abort_build(build_id, attempts=attempts)
         except Exception as error:
-            return self._search_advice(f"The build {self._build_id or ''} could not be aborted: {error}")
+            say(self._search_advice(f"The build {self._build_id or ''} could not be aborted: {error}"))
+            return
         if build.is_terminal:
-            return f"Build {build_id} is {build.status}."
-        return f"Build {build_id} is being aborted, since its task has ended."
+            say(f"Build {build} is {build.status}.")
+            return
+        say(f"Build {build} is being aborted, since its task no longer waits for it.")
+        metrics.count("aborted", self._ti, build.act_id)
 
     def _listed(self) -> str | None:
         """Look for the build of a start whose answer has not come."""

@@ -146,7 +146,8 @@ class ApifyBuildSensor(BaseSensorOperator):
         build = hook.check_build(self.build_id)
         if build is not None and not build.is_terminal:
             outcome.announce(self, context, build.summary())
-            outcome.say_status(self, build)
+        if build is not None:
+            self.log.info("Build %s of Actor %s is %s: %s", build, build.act_id, build.status, build.console_url)
         return build
 
     def _defer(self) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from airflow_provider_apify import metrics
 from airflow_provider_apify.api.model import Build
 from airflow_provider_apify.exceptions import ApifyException, to_event
 from airflow_provider_apify.hooks.apify import ApifyHook
@@ -83,12 +84,16 @@ class ApifyBuildTrigger(BaseTrigger):
         if not may_abort(await self._state(), next_try=True):
             return f"Airflow does not say that the task is over: build {self.build_id} is left running."
         try:
-            await asyncio.wait_for(ApifyHook(self.apify_conn_id).abort_build_async(self.build_id), KILL_LIMIT)
+            abort = ApifyHook(self.apify_conn_id).abort_build_async(self.build_id)
+            build = await asyncio.wait_for(abort, KILL_LIMIT)
         except asyncio.TimeoutError:
             return f"Build {self.build_id} could not be aborted within {KILL_LIMIT:.0f} s."
         except ApifyException as error:
             return f"Build {self.build_id} could not be aborted: {error}"
-        return f"The task was ended or cleared: build {self.build_id} is aborted."
+        if build.is_terminal:
+            return f"Build {build} is {build.status}."
+        metrics.count("aborted", self.task_instance, build.act_id)
+        return f"Build {build} is being aborted, since its task was ended or cleared."
 
     async def _wait(self) -> dict[str, Any]:
         try:

@@ -115,7 +115,7 @@ def test_the_log_tells_which_build_is_aborted(rig: Rig, apify: Emulator) -> None
     start_under_way(task, apify)
     task.mark("failed")
     task.workers[-1].ends()
-    assert f"Build {apify.builds[0]['id']} is being aborted" in task.log
+    assert f"({apify.builds[0]['id']}) is being aborted" in task.log
     assert "Apify Console" not in task.log
     builds_are(apify, "ABORTED")
 

@@ -7,7 +7,9 @@ import functools
 import os
 import shutil
 import signal
+import socketserver
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -46,7 +48,30 @@ def apify_server() -> Iterator[Emulator]:
 
 
 @pytest.fixture(scope="session")
-def airflow(apify_server: Emulator) -> Iterator[LocalAirflow]:
+def other_apify_server() -> Iterator[Emulator]:
+    with Emulator(token=CANARY, build_seconds=BUILD_SECONDS) as emulator:
+        yield emulator
+
+
+@pytest.fixture(scope="session")
+def statsd_server() -> Iterator[tuple[int, list[str]]]:
+    """A statsd server: its UDP port, and the metrics that it has received."""
+    received: list[str] = []
+
+    class Receive(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            received.extend(self.request[0].decode().splitlines())
+
+    with socketserver.UDPServer(("127.0.0.1", 0), Receive) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_address[1], received
+        server.shutdown()
+
+
+@pytest.fixture(scope="session")
+def airflow(
+    apify_server: Emulator, other_apify_server: Emulator, statsd_server: tuple[int, list[str]]
+) -> Iterator[LocalAirflow]:
     home = Path(tempfile.mkdtemp(prefix="airflow-system-"))
     dags = home / "dags"
     shutil.copytree(ROOT / "example_dags", dags)
@@ -56,22 +81,19 @@ def airflow(apify_server: Emulator) -> Iterator[LocalAirflow]:
         # How soon a triggerer whose loop is stalled counts as dead.
         "AIRFLOW__TRIGGERER__RUNNER_HEALTH_CHECK_THRESHOLD": "5",
         "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
+        "AIRFLOW__METRICS__STATSD_ON": "True",
+        "AIRFLOW__METRICS__STATSD_PORT": str(statsd_server[0]),
+        "AIRFLOW__METRICS__STATSD_INFLUXDB_ENABLED": "True",
         # Triggers are imported by their names, and the DAGs' folder is no place to find them.
         "PYTHONPATH": os.pathsep.join(filter(None, [str(dags), os.environ.get("PYTHONPATH")])),
     }
     with LocalAirflow(home, dags, env=env, say=print) as local:
-        local.api(
-            "POST",
-            "/connections",
-            json={
-                "connection_id": "apify_default",
-                "conn_type": "apify",
-                "host": apify_server.url,
-                "password": CANARY,
-            },
-        )
+        for connection_id, server in {"apify_default": apify_server, "apify_other": other_apify_server}.items():
+            connection = {"connection_id": connection_id, "conn_type": "apify", "host": server.url, "password": CANARY}
+            local.api("POST", "/connections", json=connection)
         local.wait_for_dag("sensor_deferred")
         local.wait_for_dag("apify_pipeline_on_build")
+        local.wait_for_dag("setup_and_teardown")
         yield local
     shutil.rmtree(home, ignore_errors=True)
 
@@ -94,6 +116,20 @@ def apify(apify_server: Emulator, airflow: LocalAirflow, earlier_requests: list[
     for build in apify_server.builds:
         if not build["finishedAt"]:
             apify_server.finish_build(build["id"], status="ABORTED")
+
+
+@pytest.fixture
+def other_apify(other_apify_server: Emulator) -> Emulator:
+    """Another Apify, of the connection ``apify_other``."""
+    other_apify_server.reset()
+    other_apify_server.token, other_apify_server.build_seconds = CANARY, BUILD_SECONDS
+    return other_apify_server
+
+
+@pytest.fixture
+def statsd(statsd_server: tuple[int, list[str]]) -> list[str]:
+    """The metrics received so far."""
+    return statsd_server[1]
 
 
 @pytest.fixture

@@ -1,0 +1,132 @@
+"""A task's log reads like a short story: what is built, where to look, what changed, how it ended, what it cost."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from airflow_provider_apify.emulator import Emulator, Fault
+from tests.integration.conftest import ended, operator, sensor, start_build
+from tests.integration.test_no_orphans import sigterm_when, waits
+from tests.runner import Runner, Supervisor
+
+WAYS = pytest.mark.parametrize("deferrable", [False, True], ids=["worker", "deferred"])
+ENDED_WELL = "Build {number} of Actor {actor} SUCCEEDED after N s, using N compute units, at N USD."
+
+
+@pytest.fixture
+def story(apify: Emulator, capsys: pytest.CaptureFixture[str]) -> Callable[..., list[str]]:
+    """What this provider has logged since the last look, without times and amounts."""
+
+    def story() -> list[str]:
+        lines = re.findall(
+            r"^\S+Z \[\w+ *\] (.*?) +\[[\w.]*airflow_provider_apify[\w.]*\] loc=", capsys.readouterr().out, re.MULTILINE
+        )
+        return [re.sub(r"\d\S* (s|compute units|USD)\b", r"N \1", line) for line in lines]
+
+    return story
+
+
+def told(apify: Emulator, *lines: str) -> list[str]:
+    """Give lines about the first build."""
+    build = apify.builds[0]
+    names = {"id": build["id"], "number": build["buildNumber"], "actor": build["actId"]}
+    names["url"] = f"https://console.apify.com/actors/{build['actId']}#/builds/{build['buildNumber']}"
+    return [line.format(**names) for line in lines]
+
+
+@WAYS
+def test_a_success(deferrable: bool, apify: Emulator, runner: Runner, story: Callable[[], list[str]]) -> None:
+    runner.run_to_end(lambda: operator(wait_for_completion=True, deferrable=deferrable))
+    assert story() == told(apify, "Started build {number} ({id}) of Actor ~hello-world: {url}", ENDED_WELL)
+
+
+@WAYS
+def test_a_failure_says_why(deferrable: bool, apify: Emulator, runner: Runner, story: Callable[[], list[str]]) -> None:
+    outcome = runner.run_to_end(lambda: operator("~always-fails", wait_for_completion=True, deferrable=deferrable))
+    assert story() == told(apify, "Started build {number} ({id}) of Actor ~always-fails: {url}")
+    # Airflow prints it below that.
+    first, *more = re.sub(r"\d\S* (s|compute units|USD)\b", r"N \1", str(outcome.error)).splitlines()
+    assert first == told(apify, ENDED_WELL.replace("SUCCEEDED", "FAILED"))[0]
+    assert more[:2] == told(apify, "See {url}", "The end of its log:")
+    assert more[-1].endswith("ACTOR: ERROR: Build failed.")
+
+
+def test_a_build_adopted_after_a_lost_answer(apify: Emulator, runner: Runner, story: Callable[[], list[str]]) -> None:
+    apify.add_fault(Fault("lost-answer", method="POST", path="/v2/acts/*/builds"))
+    runner.run(operator(wait_for_completion=True))
+    assert story() == told(
+        apify,
+        "No answer from Apify to POST /v2/acts/~hello-world/builds: the connection was cut before the whole answer had"
+        " come. Apify may have started the build: looking for it before sending again.",
+        "Going on with build {number} ({id}) of Actor ~hello-world, which this task had started before: {url}",
+        ENDED_WELL,
+    )
+
+
+def test_a_build_adopted_by_the_next_try(
+    apify: Emulator, supervisor: Supervisor, runner: Runner, story: Callable[[], list[str]]
+) -> None:
+    runner.run(operator(retries=1))
+    story()
+    runner.retry()
+    runner.run(operator(wait_for_completion=True, retries=1))
+    assert story() == told(
+        apify,
+        "Going on with build {number} ({id}) of Actor ~hello-world, which this task had started before: {url}",
+        ENDED_WELL,
+    )
+
+
+def test_an_abort(apify: Emulator, supervisor: Supervisor, runner: Runner, story: Callable[[], list[str]]) -> None:
+    supervisor.state = "failed"
+    apify.build_seconds = 30
+    with sigterm_when(apify, waits):
+        runner.run(operator(wait_for_completion=True))
+    assert story() == told(
+        apify,
+        "Started build {number} ({id}) of Actor ~hello-world: {url}",
+        "Build {number} ({id}) is being aborted, since its task no longer waits for it.",
+    )
+
+
+@WAYS
+def test_a_timeout(deferrable: bool, apify: Emulator, runner: Runner, story: Callable[[], list[str]]) -> None:
+    apify.build_seconds = 30
+    outcome = runner.run_to_end(lambda: operator(wait_for_completion=True, deferrable=deferrable, timeout=1))
+    assert story() == told(
+        apify,
+        "Started build {number} ({id}) of Actor ~hello-world: {url}",
+        "Build {number} is RUNNING.",
+        "Build {number} ({id}) is being aborted, since its task no longer waits for it.",
+    )
+    assert [str(outcome.error)] == told(
+        apify, "Build {number} ({id}) has not ended within the task's timeout; it is RUNNING."
+    )
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"mode": "reschedule", "poke_interval": 1}, {"deferrable": True}],
+    ids=["worker", "reschedule", "deferred"],
+)
+def test_a_sensor_says_where_to_look_first(
+    options: dict[str, Any], apify: Emulator, runner: Runner, story: Callable[[], list[str]]
+) -> None:
+    build_id = start_build(apify)
+    apify.wait_for(lambda emulator: emulator.builds[0]["status"] == "RUNNING")
+    runner.run_to_end(lambda: sensor(build_id, **options))
+    first, *rest = story()
+    assert [first] == told(apify, "Build {number} ({id}) of Actor {actor} is RUNNING: {url}")
+    # In reschedule mode, Airflow has the last word.
+    assert told(apify, ENDED_WELL)[0] in rest[-2:]
+
+
+def test_a_sensor_that_comes_late(apify: Emulator, runner: Runner, story: Callable[[], list[str]]) -> None:
+    build_id = start_build(apify)
+    ended(apify)
+    runner.run(sensor(build_id))
+    assert story() == told(apify, "Build {number} ({id}) of Actor {actor} is SUCCEEDED: {url}", ENDED_WELL)

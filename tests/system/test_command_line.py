@@ -1,0 +1,71 @@
+"""Airflow's command line and nothing but a database: the README's connection, and each example in one process."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from airflow_provider_apify.emulator import Emulator
+from demo.local_airflow import LocalAirflow
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = sorted(
+    dag_id
+    for path in ROOT.joinpath("example_dags").glob("*.py")
+    for dag_id in re.findall(r'dag_id="(\w+)"', path.read_text())
+)
+#: Builds that a run makes; the pipeline runs on what a rebuild has announced.
+BUILDS = {"apify_many_actors": 2, "apify_pipeline_on_build": 0}
+
+
+@pytest.fixture(scope="module")
+def local_apify() -> Iterator[Emulator]:
+    with Emulator(build_seconds=0.5) as emulator:
+        yield emulator
+
+
+@pytest.fixture(scope="module")
+def command_line(tmp_path_factory: pytest.TempPathFactory) -> LocalAirflow:
+    """Airflow with a database; none of its services is started."""
+    home = tmp_path_factory.mktemp("airflow")
+    local = LocalAirflow(home, ROOT / "example_dags")
+    local.cli("db", "migrate")
+    return local
+
+
+@pytest.fixture(scope="module")
+def connection(command_line: LocalAirflow, local_apify: Emulator) -> str:
+    """What ``airflow connections test`` says of the connection that the README's line makes."""
+    (line,) = re.findall(r"`(airflow connections add [^`]+)`", (ROOT / "README.md").read_text())
+    subprocess.run(
+        ["bash", "-euc", f"{line} --conn-host {local_apify.url}"],
+        env=command_line.environment
+        | {"APIFY_TOKEN": local_apify.token, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        check=True,
+        capture_output=True,
+    )
+    # Airflow forbids it by default, on the command line, too.
+    command_line.environment["AIRFLOW__CORE__TEST_CONNECTION"] = "Enabled"
+    return command_line.cli("connections", "test", "apify_default").stdout
+
+
+def test_the_connection_of_the_readme_works(connection: str, local_apify: Emulator) -> None:
+    assert "Connection success!" in connection
+    assert "/v2/users/me" in {request.path for request in local_apify.requests}
+    assert local_apify.token not in connection
+
+
+@pytest.mark.parametrize("dag_id", EXAMPLES)
+def test_airflow_dags_test(dag_id: str, command_line: LocalAirflow, connection: str, local_apify: Emulator) -> None:
+    local_apify.reset()
+    local_apify.build_seconds = 0.5
+    done = command_line.cli("dags", "test", dag_id, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert [build["status"] for build in local_apify.builds] == ["SUCCEEDED"] * BUILDS.get(dag_id, 1)
+    assert local_apify.token not in done.stdout + done.stderr
