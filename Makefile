@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo demo-ui test test-fast chaos lint docs clean
+.PHONY: help demo demo-ui test test-fast chaos lint docs dist clean
 
 help: ## Show what there is.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -45,8 +45,24 @@ lint: $(VENV)/.dev ## Check style, types and the direction of imports.
 docs: $(VENV)/.docs ## Build the documentation in site/; a broken link or anchor fails.
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
+dist: $(VENV)/.dev ## Build wheel and sdist in dist/, check them, and find the provider where only the wheel and Airflow are.
+	@rm -rf dist
+	$(BIN)/uv build -q
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
+	@$(BIN)/uv venv -q --clear --python $(BIN)/python .venv-dist
+	@$(BIN)/uv pip install -q --python .venv-dist/bin/python dist/*.whl --group airflow
+	@AIRFLOW_HOME=$$PWD/.venv-dist/airflow .venv-dist/bin/python -P -c "$$FIND_PROVIDER"
+
+define FIND_PROVIDER
+from airflow.providers_manager import ProvidersManager
+found = ProvidersManager()
+print("Airflow finds", found.providers["airflow-provider-apify"].version, found.hooks["apify"].hook_class_name)
+endef
+export FIND_PROVIDER
+
 clean: ## Remove what make has made.
-	rm -rf $(VENV) .venv-* $(ROWS) .demo site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .venv-* $(ROWS) .demo dist site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 $(VENV)/.uv:
 	@echo "Setting up $(VENV) ..."

@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import json
+import pkgutil
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
-from airflow.sdk import timezone
+from airflow.providers.common.compat.sdk import timezone
 from airflow.sdk.api.datamodels._generated import DagRun, TIRunContext
 from airflow.sdk.exceptions import ErrorType
 from airflow.sdk.execution_time import task_runner
@@ -26,11 +27,9 @@ from airflow.sdk.execution_time.comms import (
     InactiveAssetsResult,
     TaskRescheduleStartDate,
     TaskStatesResult,
-    TaskStateStoreResult,
     XComResult,
 )
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance, finalize, run
-from airflow.sdk.module_loading import import_string
 
 RUN_ID = "scheduled__2026-11-23"
 
@@ -44,7 +43,7 @@ class Supervisor:
         self.connections: dict[str, dict[str, Any]] = {}
         self.xcoms: dict[str, Any] = {}
         self.store: dict[str, Any] = {}
-        self.has_store = True
+        self.has_store = True  # where Airflow has one
         self.state: Any = "running"
         self.sent: list[Any] = []
         self.first_start = timezone.utcnow()
@@ -66,6 +65,8 @@ class Supervisor:
             case "SetTaskStateStore":
                 self.store[msg.key] = msg.value
             case "GetTaskStateStore":
+                from airflow.sdk.execution_time.comms import TaskStateStoreResult
+
                 if msg.key not in self.store:
                     return ErrorResponse(error=ErrorType.TASK_STORE_NOT_FOUND)
                 return TaskStateStoreResult(value=self.store[msg.key])
@@ -115,7 +116,7 @@ class Runner:
         ti = self.task_instance(task, **resume)
         context = ti.get_template_context()
         if not self.supervisor.has_store:
-            context.pop("task_state_store")
+            context.pop("task_state_store", None)
         log = structlog.get_logger("task")
         state, message, error = run(ti, context, log)
         context["exception"] = error
@@ -150,7 +151,10 @@ class Runner:
 
     def task_instance(self, task: Any, **resume: Any) -> RuntimeTaskInstance:
         max_tries = (task.retries or 0) if self.max_tries is None else self.max_tries
-        dag_run = DagRun(
+        if "next_kwargs" in resume:
+            resume["next_kwargs"] = stored(resume["next_kwargs"])
+        # Not checked: Airflow 3.3 wants a partition_key, earlier ones refuse it.
+        dag_run = DagRun.model_construct(
             dag_id=task.dag_id,
             run_id=RUN_ID,
             logical_date=None,
@@ -193,11 +197,22 @@ def install(supervisor: Supervisor, monkeypatch: Any) -> None:
     monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", supervisor, raising=False)
 
 
+def stored(next_kwargs: dict[str, Any]) -> Any:
+    """Give the arguments of a resumption as the database would keep them."""
+    try:
+        from airflow.sdk.serde import serialize
+    except ImportError:  # before Airflow 3.2
+        from airflow.serialization.serialized_objects import BaseSerialization
+
+        serialize = BaseSerialization.serialize
+    return serialize(next_kwargs)
+
+
 def restored(message: Any) -> Any:
     """Make the trigger of a deferral again from what the database would keep of it."""
     kwargs = json.loads(json.dumps(message.trigger_kwargs))
     kwargs = kwargs.get("__var", kwargs) if "__type" in kwargs else kwargs
-    return import_string(message.classpath)(**kwargs)
+    return pkgutil.resolve_name(message.classpath)(**kwargs)
 
 
 async def fire(trigger: Any) -> dict[str, Any]:

@@ -31,8 +31,8 @@ class ApifyBuildTrigger(BaseTrigger):
     :param build_id: the build.
     :param apify_conn_id: Airflow connection. The token itself is never stored with a trigger.
     :param deadline: epoch seconds, so that a restart of the triggerer does not move it; ``None`` for none.
-    :param abort_on_kill: abort the build when Airflow says that the task was ended or cleared (Airflow 3.3). For the
-        task that started the build; who merely waits does not own it.
+    :param abort_on_kill: abort the build when Airflow says that the task was ended or cleared. For the task that
+        started the build; who merely waits does not own it.
     """
 
     def __init__(
@@ -62,7 +62,13 @@ class ApifyBuildTrigger(BaseTrigger):
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        event = await self._wait()
+        try:
+            event = await self._wait()
+        except asyncio.CancelledError:
+            # Before Airflow 3.3, which calls on_kill, this is all that a trigger hears of its task.
+            if not hasattr(BaseTrigger, "on_kill"):
+                await self.on_kill()
+            raise
         self._fired = True
         # Nothing after it and nothing around it: see "Ending" in the design.
         yield TriggerEvent({**event, "build_id": self.build_id})  # type: ignore[no-untyped-call]
@@ -123,9 +129,11 @@ class ApifyBuildTrigger(BaseTrigger):
             question = GetTaskStates(
                 dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index
             )
+            # Never cancelled: before Airflow 3.2 that would leave the answer for the next who asks something.
+            asking = asyncio.ensure_future(SUPERVISOR_COMMS.asend(question))
             # The first question ever takes Airflow 3.3.2 some seconds.
-            answer = await asyncio.wait_for(SUPERVISOR_COMMS.asend(question), STATE_LIMIT)
-            return state_of(answer.task_states, ti.run_id)  # type: ignore[union-attr]
+            await asyncio.wait({asking}, timeout=STATE_LIMIT)
+            return state_of(asking.result().task_states, ti.run_id)  # type: ignore[union-attr]
         except Exception:
             self.log.warning("Airflow did not say what became of the task.", exc_info=True)
             return Unknown.STATE

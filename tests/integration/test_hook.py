@@ -129,7 +129,7 @@ def test_a_full_account_says_what_to_do(hook: ApifyHook, apify: Emulator) -> Non
 def test_refusals_are_final_and_say_what_to_do(
     status: int, type_: str, says: str, hook: ApifyHook, apify: Emulator
 ) -> None:
-    from airflow.sdk.exceptions import AirflowFailException
+    from airflow.providers.common.compat.sdk import AirflowFailException
 
     body = {"error": {"type": type_, "message": "No."}}
     apify.add_fault(Fault("status", method="POST", status=status, body=body, times=None))

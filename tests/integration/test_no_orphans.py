@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from airflow.triggers.base import BaseTrigger
 
 from airflow_provider_apify.emulator import Emulator, Fault
 from airflow_provider_apify.triggers.build import ApifyBuildTrigger
@@ -270,6 +271,25 @@ def test_a_trigger_that_has_fired_aborts_nothing(apify: Emulator, supervisor: Su
 
     asyncio.run(fire_then_kill())
     assert not any(request.path.endswith("/abort") for request in apify.requests)
+
+
+@pytest.mark.parametrize(("state", "aborts"), [*((state, 1) for state in ENDED), *((state, 0) for state in GOES_ON)])
+def test_a_trigger_cancelled_by_an_airflow_that_says_no_more_asks_what_became_of_the_task(
+    state: str | None, aborts: int, apify: Emulator, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Airflow does before 3.3, when the task is ended or cleared, the trigger moves, or the triggerer stops."""
+    monkeypatch.delattr(BaseTrigger, "on_kill", raising=False)
+    supervisor.state = state
+
+    async def cancel() -> None:
+        waiting = asyncio.ensure_future(anext(trigger_of(start_build(apify)).run()))
+        await asyncio.to_thread(apify.wait_for, waits)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+    asyncio.run(cancel())
+    assert sum(request.path.endswith("/abort") for request in apify.requests) == aborts
 
 
 def test_the_trigger_of_a_sensor_aborts_nothing(apify: Emulator, supervisor: Supervisor, runner: Runner) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from airflow_provider_apify.emulator import Emulator, Fault
+from tests.features import STORE
 from tests.integration.conftest import ended, operator, starts, statuses
 from tests.runner import Runner, Supervisor
 
@@ -79,7 +80,9 @@ def test_a_second_build_that_got_through_is_aborted_by_the_next_try(
     assert apify.builds[0]["status"] in ("READY", "RUNNING")
 
 
-STORES = pytest.mark.parametrize("store", [True, False], ids=["with the task store", "without"])
+STORES = pytest.mark.parametrize(
+    "store", [pytest.param(True, marks=STORE.needed), False], ids=["with the task store", "without"]
+)
 
 
 @STORES
@@ -100,6 +103,7 @@ def test_a_retry_goes_on_with_the_build(
     assert (starts(apify), statuses(apify)) == (1, ["SUCCEEDED"])
 
 
+@STORE.needed
 def test_a_retry_finds_a_build_whose_user_agent_a_proxy_rewrote(apify: Emulator, runner: Runner) -> None:
     apify.add_fault(Fault("user-agent", value="corporate-proxy/1.0", **START))
     first = runner.run(operator(retries=1, wait_for_completion=True, deferrable=True))
@@ -150,6 +154,7 @@ def test_a_clear_builds_anew_and_ends_what_was_left(
     assert third.xcoms["build_id"] == second.xcoms["build_id"], "a retry after the clear belongs to it"
 
 
+@STORE.needed
 @pytest.mark.parametrize("died_at_once", [False, True], ids=["", "although the worker died before it knew the id"])
 def test_a_clear_of_a_finished_run_still_knows_its_builds(
     died_at_once: bool, apify: Emulator, supervisor: Supervisor, runner: Runner

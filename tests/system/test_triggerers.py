@@ -62,6 +62,7 @@ class Watched:
         rows = []
         for kwargs, triggerer in found:
             plain = json.loads(kwargs)
+            plain = plain.get("__var", plain)  # as Airflow 3.1 has it
             rows.append(Row(plain["build_id"], plain["deadline"], triggerer))
         return {row.build_id: row for row in rows}
 
