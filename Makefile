@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo demo-ui test test-fast chaos lint docs dist clean
+.PHONY: help demo demo-ui test test-fast coverage chaos lint docs dist clean
 
 help: ## Show what there is.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -23,6 +23,9 @@ test: $(VENV)/.dev ## Run the tests: unit, integration, chaos on single tasks, s
 test-fast: $(VENV)/.dev ## Run the tests that need no Airflow services.
 	$(BIN)/python -m pytest -n 4 -m "not long" tests/unit tests/integration
 
+coverage: $(VENV)/.dev ## Measure how many lines and branches the unit and integration tests reach.
+	$(BIN)/python -m pytest -q -n 4 -m "not long" --cov --cov-report=term-missing:skip-covered tests/unit tests/integration
+
 SEED ?= 0
 ROWS := .rows.json
 
@@ -36,10 +39,11 @@ chaos: $(VENV)/.dev ## Try hard to break the promises, SEED=n; prints a row a ca
 	echo "seed $(SEED), $$(($$(date +%s) - started)) s, $$([ $$status = 0 ] && echo every row holds || echo NOT EVERY ROW HOLDS)"; \
 	exit $$status
 
-lint: $(VENV)/.dev ## Check style, types and the direction of imports.
+lint: $(VENV)/.dev ## Check style, types, dead code and the direction of imports.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy airflow_provider_apify demo
+	$(BIN)/mypy airflow_provider_apify demo example_dags tests/typing
+	$(BIN)/vulture
 	$(BIN)/lint-imports
 
 docs: $(VENV)/.docs ## Build the documentation in site/; a broken link or anchor fails.

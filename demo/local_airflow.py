@@ -447,10 +447,6 @@ class LocalAirflow:
             raise RuntimeError(f"process {pid} is not ours")
         return pid
 
-    def log_text(self) -> str:
-        """Every log file below ``home``, one after the other: of the components and of the tasks."""
-        return "\n".join(path.read_text(errors="replace") for path in sorted(self.home.rglob("*.log")))
-
 
 def _airflow() -> str:
     """The ``airflow`` of the environment that runs this module, whatever PATH says."""

@@ -27,7 +27,7 @@ with DAG(
 
     wait = ApifyBuildSensor(
         task_id="wait",
-        build_id=start.output,  # type: ignore[arg-type]
+        build_id=start.output,
         deferrable=True,
         timeout=timedelta(hours=1),
     )

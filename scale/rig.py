@@ -159,10 +159,10 @@ def pids(local: LocalAirflow) -> dict[str, int]:
 
 
 def wait(local: LocalAirflow, emulator: Emulator, run: str, limit: float, say: Say) -> str:
-    """Wait for the end of the run, and tell about it every 15 seconds."""
+    """Wait for the end of the run, and tell about it every 30 seconds; asking takes from what is measured."""
     started = told = time.monotonic()
     while (state := local.run_state(DAG_ID, run)) not in ("success", "failed"):
-        if time.monotonic() - told >= 15:
+        if time.monotonic() - told >= 30:
             told = time.monotonic()
             builds = emulator.builds
             ended = sum(bool(build["finishedAt"]) for build in builds)
@@ -170,7 +170,7 @@ def wait(local: LocalAirflow, emulator: Emulator, run: str, limit: float, say: S
         if time.monotonic() - started > limit:
             say(f"given up after {limit:.0f} s")
             return f"still {state}"
-        time.sleep(1)
+        time.sleep(2)
     return state
 
 

@@ -27,7 +27,7 @@ from airflow_provider_apify.links.build import ApifyBuildLink
 from airflow_provider_apify.operators.hold import Hold
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
+    from airflow.sdk import Context, XComArg
 
     from airflow_provider_apify.api.model import Build
     from airflow_provider_apify.hooks.apify import ApifyHook
@@ -79,9 +79,9 @@ class ApifyBuildOperator(BaseOperator):
     def __init__(
         self,
         *,
-        actor_id: str,
-        version: str | None = None,
-        tag: str | None = None,
+        actor_id: str | XComArg,
+        version: str | XComArg | None = None,
+        tag: str | XComArg | None = None,
         use_cache: bool | str | None = None,
         beta_packages: bool | str | None = None,
         wait_for_finish: int | None = None,
@@ -93,9 +93,10 @@ class ApifyBuildOperator(BaseOperator):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.actor_id = actor_id
-        self.version = version
-        self.tag = tag
+        # What other tasks give is there when templates are rendered, before anything here reads it.
+        self.actor_id: str = actor_id  # type: ignore[assignment]
+        self.version: str | None = version  # type: ignore[assignment]
+        self.tag: str | None = tag  # type: ignore[assignment]
         self.use_cache = use_cache
         self.beta_packages = beta_packages
         self.wait_for_finish = wait_for_finish

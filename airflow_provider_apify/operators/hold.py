@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTaskTimeout, TaskDeferred
 
 from airflow_provider_apify import metrics
+from airflow_provider_apify.api.model import ActorJobStatus
 from airflow_provider_apify.exceptions import ApifyBuildTimeout
 from airflow_provider_apify.jobs.ownership import Unknown, may_abort, state_of
 from airflow_provider_apify.jobs.start import Fingerprint
@@ -159,7 +160,7 @@ class Hold:
         except Exception as error:
             say(self._search_advice(f"The build {self._build_id or ''} could not be aborted: {error}"))
             return
-        if build.is_terminal:
+        if build.is_terminal and build.job_status is not ActorJobStatus.ABORTED:
             say(f"Build {build} is {build.status}.")
             return
         say(f"Build {build} is being aborted, since its task no longer waits for it.")

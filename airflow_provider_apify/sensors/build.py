@@ -30,7 +30,7 @@ from airflow_provider_apify.exceptions import (
 from airflow_provider_apify.links.build import ApifyBuildLink
 
 if TYPE_CHECKING:
-    from airflow.sdk import Context
+    from airflow.sdk import Context, XComArg
 
     from airflow_provider_apify.api.model import Build
     from airflow_provider_apify.hooks.apify import ApifyHook
@@ -67,13 +67,14 @@ class ApifyBuildSensor(BaseSensorOperator):
     def __init__(
         self,
         *,
-        build_id: str,
+        build_id: str | XComArg,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         apify_conn_id: str = "apify_default",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.build_id = build_id
+        # The output of another task is there when templates are rendered, before anything here reads it.
+        self.build_id: str = build_id  # type: ignore[assignment]
         self.deferrable = deferrable
         self.apify_conn_id = apify_conn_id
         #: The build's page in Apify Console, once known.

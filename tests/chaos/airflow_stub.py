@@ -67,7 +67,6 @@ class Instance:
     deferral: dict[str, Any] = field(default_factory=dict)
     next_method: str | None = None
     next_kwargs: Any = None
-    heartbeats: int = 0
     #: Pids of the runners of all tries.
     pids: list[int] = field(default_factory=list)
 
@@ -266,7 +265,6 @@ def _heartbeat(instance: Instance, body: Any) -> Answer:
     if instance.state != "running":
         detail = {"reason": "not_running", "message": "", "current_state": instance.state}
         return 409, {"detail": detail}
-    instance.heartbeats += 1
     return 204, None
 
 

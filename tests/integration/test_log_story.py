@@ -93,6 +93,20 @@ def test_an_abort(apify: Emulator, supervisor: Supervisor, runner: Runner, story
     )
 
 
+def test_an_abort_whose_first_answer_was_lost(
+    apify: Emulator, supervisor: Supervisor, runner: Runner, story: Callable[[], list[str]]
+) -> None:
+    """Then the next answer says that the build has ended, by our own doing."""
+    supervisor.state = "failed"
+    apify.build_seconds = 30
+    apify.add_fault(Fault("lost-answer", method="POST", path="/v2/actor-builds/*/abort"))
+    with sigterm_when(apify, waits):
+        runner.run(operator(wait_for_completion=True))
+    assert story()[-1:] == told(
+        apify, "Build {number} ({id}) is being aborted, since its task no longer waits for it."
+    )
+
+
 @WAYS
 def test_a_timeout(deferrable: bool, apify: Emulator, runner: Runner, story: Callable[[], list[str]]) -> None:
     apify.build_seconds = 30

@@ -40,7 +40,7 @@ with DAG(
         start = ApifyBuildOperator(
             task_id="start", actor_id=actor, version="0.0", wait_for_completion=False, apify_conn_id="apify_default"
         )
-        ApifyBuildSensor(task_id="wait", build_id=start.output, apify_conn_id="apify_default")  # type: ignore[arg-type]
+        ApifyBuildSensor(task_id="wait", build_id=start.output, apify_conn_id="apify_default")
 
     start_and_wait.expand(actor=["~hello-world", "~two-versions"])
 

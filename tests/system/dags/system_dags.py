@@ -104,7 +104,7 @@ for dag_id, options in {
 }.items():
     with dag(dag_id):
         start = ApifyBuildOperator(task_id="start", actor_id="{{ params.actor }}")
-        wait = ApifyBuildSensor(task_id="wait", build_id=start.output, **options)  # type: ignore[arg-type]
+        wait = ApifyBuildSensor(task_id="wait", build_id=start.output, **options)
 
         @task
         def use(summary: dict[str, Any]) -> str:
