@@ -13,6 +13,7 @@ from airflow.providers.common.compat.sdk import AirflowTaskTimeout, BaseOperator
 
 from airflow_provider_apify import metrics, outcome
 from airflow_provider_apify.api import requests as api
+from airflow_provider_apify.deferral import defer, is_limited_by_execution
 from airflow_provider_apify.exceptions import (
     ApifyBuildFailed,
     ApifyBuildTimeout,
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
 _STORE_KEY = "apify_build"
 #: Seconds after which a try looks before it starts: its worker may have been frozen, and given up for dead.
 STALE_AFTER = 10.0
-#: Seconds that the trigger's own deadline is ahead of Airflow's, so that it is the one to tell.
-DEADLINE_MARGIN = 60
 
 
 class ApifyBuildOperator(BaseOperator):
@@ -214,26 +213,10 @@ class ApifyBuildOperator(BaseOperator):
             except ApifyBuildTimeout:
                 self.log.info("Build %s goes on after %d s.", build.build_number, self.wait_for_finish)
         if self.wait_for_completion and self.deferrable:
-            self._defer(build.id)
+            defer(self, build.id, abort_on_kill=self.abort_on_kill)
         if self.wait_for_completion:
             return hook.wait_for_build(build.id, timeout=self.timeout, on_status=say)
         return build
-
-    def _defer(self, build_id: str) -> None:
-        from airflow_provider_apify.triggers.build import ApifyBuildTrigger
-
-        limits = [self.timeout, self.execution_timeout.total_seconds() if self.execution_timeout else None]
-        limit = min((seconds for seconds in limits if seconds is not None), default=None)
-        self.defer(
-            trigger=ApifyBuildTrigger(
-                build_id=build_id,
-                apify_conn_id=self.apify_conn_id,
-                deadline=None if limit is None else time.time() + limit,
-                abort_on_kill=self.abort_on_kill,
-            ),
-            method_name="execute_complete",
-            timeout=None if limit is None else timedelta(seconds=limit + DEADLINE_MARGIN),
-        )
 
     def _finish(self, context: Context, hook: ApifyHook, summary: dict[str, Any]) -> str:
         self._hold.release()  # type: ignore[union-attr]
@@ -242,7 +225,7 @@ class ApifyBuildOperator(BaseOperator):
 
     def _deadline_error(self, error: ApifyBuildTimeout) -> BaseException:
         """Give the exception that the worker would have met: Airflow's own if ``execution_timeout`` was the limit."""
-        if self.execution_timeout and (self.timeout is None or self.execution_timeout.total_seconds() <= self.timeout):
+        if is_limited_by_execution(self):
             return AirflowTaskTimeout(f"execution_timeout: {error}")
         return error
 

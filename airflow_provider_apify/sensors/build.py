@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +19,7 @@ from airflow.providers.common.compat.sdk import (
 
 from airflow_provider_apify import outcome
 from airflow_provider_apify.api import requests as api
+from airflow_provider_apify.deferral import defer, is_limited_by_execution
 from airflow_provider_apify.exceptions import (
     ApifyBuildFailedFinal,
     ApifyBuildSensorTimeout,
@@ -34,9 +33,6 @@ if TYPE_CHECKING:
 
     from airflow_provider_apify.api.model import Build
     from airflow_provider_apify.hooks.apify import ApifyHook
-
-#: Seconds that the trigger's own deadline is ahead of Airflow's, so that it is the one to tell.
-DEADLINE_MARGIN = 60
 
 
 class ApifyBuildSensor(BaseSensorOperator):
@@ -89,7 +85,7 @@ class ApifyBuildSensor(BaseSensorOperator):
             if build is not None and build.is_terminal:
                 return self._finish(context, hook, build.summary())
             if self.deferrable:
-                self._defer()
+                defer(self, self.build_id, abort_on_kill=False)
             try:
                 build = hook.wait_for_build(
                     self.build_id, timeout=self.timeout, on_status=partial(outcome.say_status, self)
@@ -111,7 +107,7 @@ class ApifyBuildSensor(BaseSensorOperator):
         try:
             summary = outcome.ended(event, self.build_id)
         except ApifyBuildTimeout as error:
-            if self._is_limited_by_execution():
+            if is_limited_by_execution(self):
                 raise AirflowTaskTimeout(f"execution_timeout: {error}") from None
             raise AirflowSensorTimeout(*error.args) from None
         return self._finish(context, self._hook(), summary)
@@ -150,24 +146,6 @@ class ApifyBuildSensor(BaseSensorOperator):
         if build is not None:
             self.log.info("Build %s of Actor %s is %s: %s", build, build.act_id, build.status, build.console_url)
         return build
-
-    def _defer(self) -> None:
-        from airflow_provider_apify.triggers.build import ApifyBuildTrigger
-
-        limit = self.timeout
-        if self._is_limited_by_execution():
-            limit = self.execution_timeout.total_seconds()  # type: ignore[union-attr]
-        self.defer(
-            trigger=ApifyBuildTrigger(
-                build_id=self.build_id, apify_conn_id=self.apify_conn_id, deadline=time.time() + limit
-            ),
-            method_name="execute_complete",
-            timeout=timedelta(seconds=limit + DEADLINE_MARGIN),
-        )
-
-    def _is_limited_by_execution(self) -> bool:
-        """Whether ``execution_timeout`` ends the wait before ``timeout`` does; Airflow ignores it while deferred."""
-        return self.execution_timeout is not None and self.execution_timeout.total_seconds() <= self.timeout
 
     def _finish(self, context: Context, hook: ApifyHook, summary: dict[str, Any]) -> dict[str, Any]:
         outcome.finish(self, context, hook, summary, failure=ApifyBuildFailedFinal)

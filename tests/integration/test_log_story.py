@@ -102,9 +102,7 @@ def test_an_abort_whose_first_answer_was_lost(
     apify.add_fault(Fault("lost-answer", method="POST", path="/v2/actor-builds/*/abort"))
     with sigterm_when(apify, waits):
         runner.run(operator(wait_for_completion=True))
-    assert story()[-1:] == told(
-        apify, "Build {number} ({id}) is being aborted, since its task no longer waits for it."
-    )
+    assert story()[-1:] == told(apify, "Build {number} ({id}) is being aborted, since its task no longer waits for it.")
 
 
 @WAYS
