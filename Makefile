@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo demo-ui test test-fast coverage chaos lint docs dist clean
+.PHONY: help demo demo-ui test test-fast coverage oldest matrix chaos ui lint docs dist clean
 
 help: ## Show what there is.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -38,6 +38,9 @@ chaos: $(VENV)/.dev ## Try hard to break the promises, SEED=n; prints a row a ca
 	$(BIN)/python -m tests.rows $(ROWS) || status=1; \
 	echo "seed $(SEED), $$(($$(date +%s) - started)) s, $$([ $$status = 0 ] && echo every row holds || echo NOT EVERY ROW HOLDS)"; \
 	exit $$status
+
+ui: $(VENV)/.ui ## Look at Airflow's UI in a browser (apt install chromium); with SCREENSHOTS=1, renew the pictures of the docs.
+	$(BIN)/python -m pytest tests/ui
 
 lint: $(VENV)/.dev ## Check style, types, dead code and the direction of imports.
 	$(BIN)/ruff check .
@@ -85,6 +88,10 @@ $(VENV)/.dev: $(VENV)/.uv pyproject.toml
 
 $(VENV)/.docs: $(VENV)/.uv pyproject.toml
 	@$(BIN)/uv pip install -q --python $(BIN)/python --group docs
+	@touch $@
+
+$(VENV)/.ui: $(VENV)/.dev
+	@$(BIN)/uv pip install -q --python $(BIN)/python --group ui
 	@touch $@
 
 .PHONY: scale

@@ -230,7 +230,8 @@ class ApifyHook(BaseHook):
         try:
             user = self._call(api.get_user(), dict, attempts=1)
         except Exception as error:
-            return False, str(error)
+            # Airflow tests a copy of the connection, whose id is of no use to anybody.
+            return False, str(error).removeprefix(f"Connection {self.apify_conn_id!r}: ")
         # Nothing more of that answer: it holds a proxy password.
         name = user.get("username") or user.get("id") or "of unknown name"
         return True, f"Connected to {self.settings.base_url} as Apify account {name}."

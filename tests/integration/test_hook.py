@@ -168,6 +168,9 @@ def test_the_connection_test_says_why_not(hook: ApifyHook, apify: Emulator, supe
     supervisor.connections["apify_default"]["host"] = "http://127.0.0.1:9"
     ok, why = ApifyHook().test_connection()
     assert not ok and "refused" in why
+    supervisor.connections["apify_default"]["host"] = "ftp://127.0.0.1"
+    ok, why = ApifyHook().test_connection()
+    assert not ok and why.startswith("host has the scheme 'ftp'")
     assert len(apify.requests) == 1, "a test is one request"
 
 

@@ -1,0 +1,90 @@
+"""The connection in Airflow's UI: a form with only the fields that matter, and a test that says what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from airflow_provider_apify.emulator import Emulator
+from demo.local_airflow import LocalAirflow
+from tests.system.conftest import CANARY
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Locator, Page
+
+expect = pytest.importorskip("playwright.sync_api", reason="make ui installs Playwright").expect
+
+CONNECTION_ID = "apify_from_ui"
+
+
+def open_form(page: Page) -> Locator:
+    """The form for a new connection, with the type Apify chosen."""
+    page.goto("/connections")
+    page.get_by_role("button", name="Add Connection").click()
+    form = page.get_by_role("dialog")
+    form.get_by_label("Connection ID").fill(CONNECTION_ID)
+    form.get_by_role("combobox").fill("Apify")
+    page.get_by_role("option", name="Apify", exact=True).click()
+    return form
+
+
+@pytest.fixture
+def answer_to(airflow: LocalAirflow, page: Page) -> Iterator[Callable[..., Locator]]:
+    """Save a connection by the form, press its button in the list; gives the answer that shows."""
+
+    def answer_to(host: str, token: str = CANARY) -> Locator:
+        form = open_form(page)
+        form.get_by_label("API base URL").fill(host)
+        form.get_by_label("API token").fill(token)
+        form.get_by_role("button", name="Save").click()
+        expect(form).to_be_hidden()
+        row = page.get_by_role("row").filter(has_text=CONNECTION_ID)
+        row.get_by_role("button", name="Test Connection").click()
+        return page.get_by_role("status").filter(has_text="Test Connection")
+
+    yield answer_to
+    airflow.api("DELETE", f"/connections/{CONNECTION_ID}", ok=False)
+
+
+def test_the_form_has_only_the_fields_that_matter(page: Page, picture: Callable[[str, Locator], None]) -> None:
+    form = open_form(page)
+    labels = form.locator("label:visible")
+    always = ["Connection ID", "Connection Type"]
+    expect(labels).to_contain_text([*always, "Description", "API base URL", "API token"])
+    expect(labels).to_have_count(5)
+    expect(form.get_by_label("API base URL")).to_have_attribute("placeholder", "https://api.apify.com")
+    expect(form.get_by_label("API token")).to_have_attribute("type", "password")
+    picture("connection-form", form)
+
+    form.get_by_role("button", name="Extra Fields", exact=True).click()
+    extra = ["Longest wait of a request (s)", "Timeout (s)", "Connections of a triggerer", "Proxy", "CA bundle"]
+    expect(labels).to_contain_text([*always, *extra, "Allow http"])
+
+
+def test_a_good_token_answers_with_the_account(answer_to: Callable[..., Locator], apify: Emulator) -> None:
+    answer = answer_to(apify.url)
+    expect(answer).to_contain_text("Test Connection Successful")
+    expect(answer).to_contain_text(f"Connected to {apify.url} as Apify account emulator.")
+
+
+@pytest.mark.parametrize(
+    ("host", "token", "says"),
+    [
+        ("{apify}", "apify_api_wrong", "Put a valid API token (Apify Console, Settings, API & Integrations) into the"),
+        ("{airflow}", CANARY, "look for a proxy or login page between Airflow and Apify, and check the"),
+        ("api.apify.invalid", CANARY, "the host's name could not be resolved: check the connection's host"),
+        ("http://127.0.0.1:9", CANARY, "the connection was refused: check the connection's host and port."),
+        ("ftp://127.0.0.1", CANARY, "host has the scheme 'ftp': use https://, or leave the scheme out."),
+    ],
+    ids=["bad token", "not Apify", "no such host", "refused", "no such scheme"],
+)
+def test_what_is_wrong_is_said_in_a_sentence(
+    host: str, token: str, says: str, answer_to: Callable[..., Locator], airflow: LocalAirflow, apify: Emulator
+) -> None:
+    answer = answer_to(host.format(apify=apify.url, airflow=airflow.url), token)
+    expect(answer).to_contain_text("Test Connection Failed")
+    expect(answer).to_contain_text(says)
+    expect(answer).not_to_contain_text("Connection '")
+    expect(answer).not_to_contain_text(token)
