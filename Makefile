@@ -1,4 +1,4 @@
-# Needs Python 3.10 or newer and make; everything else goes into .venv.
+# Needs make and Python: 3.10 or newer for the demo, 3.11 or newer for the rest. Everything else goes into .venv.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -25,6 +25,12 @@ test-fast: $(VENV)/.dev ## Run the tests that need no Airflow services.
 
 coverage: $(VENV)/.dev ## Measure how many lines and branches the unit and integration tests reach.
 	$(BIN)/python -m pytest -q -n 4 -m "not long" --cov --cov-report=term-missing:skip-covered tests/unit tests/integration
+
+oldest: $(VENV)/.dev ## Run the unit tests and a deferred build on the oldest Airflow.
+	$(BIN)/nox --error-on-missing-interpreters -t oldest -- tests/unit
+
+matrix: $(VENV)/.dev ## Run unit and integration tests on every Airflow and Python; write docs/versions.md (MATRIX="-t 3.1.8" for less).
+	$(BIN)/nox $(MATRIX)
 
 SEED ?= 0
 ROWS := .rows.json
@@ -69,7 +75,7 @@ endef
 export FIND_PROVIDER
 
 clean: ## Remove what make has made.
-	rm -rf $(VENV) .venv-* $(ROWS) .demo dist site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) .venv-* .nox $(ROWS) .demo dist site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 $(VENV)/.uv:
 	@echo "Setting up $(VENV) ..."

@@ -14,6 +14,8 @@ os.environ.update(
     AIRFLOW_HOME=tempfile.mkdtemp(prefix="airflow-"),
     AIRFLOW__CORE__UNIT_TEST_MODE="False",
     AIRFLOW__CORE__LOAD_EXAMPLES="False",
+    AIRFLOW__LOGGING__COLORED_CONSOLE_LOG="False",
+    AIRFLOW__LOGGING__LOG_FORMAT="[%(asctime)s] %(levelname)s %(message)s [%(name)s]",  # one for every Airflow
     NO_PROXY="127.0.0.1,localhost",
 )
 

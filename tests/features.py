@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pytest
 from airflow import providers_manager
 from airflow.models import taskinstance
+from airflow.providers.common.compat.sdk import get_listener_manager
 from airflow.sdk.execution_time import comms, supervisor
 from airflow.triggers.base import BaseTrigger
 
@@ -73,4 +74,9 @@ ALIAS = Feature(
     "frozenset(event" not in inspect.getsource(taskinstance),
     "Airflow fails a task with an `AssetAlias` among its outlets after it has succeeded. Use an `Asset`.",
 )
-FEATURES = (STORE, ON_KILL, FORWARDED_SIGTERM, LOCK, FORM, RETRY, ALIAS)
+SKIP_LISTENERS = Feature(
+    "listeners of skipped tasks",
+    hasattr(get_listener_manager().hook, "on_task_instance_skipped"),
+    "Listeners, like that of OpenLineage, hear nothing of a sensor that skips (`soft_fail`).",
+)
+FEATURES = (STORE, ON_KILL, FORWARDED_SIGTERM, LOCK, FORM, RETRY, ALIAS, SKIP_LISTENERS)

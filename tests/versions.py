@@ -1,59 +1,70 @@
 """
-Write docs/versions.md: ``python -m tests.versions PYTHON...``, one interpreter for each Airflow.
+Write docs/versions.md: ``python -m tests.versions FILE...``, from what the tested environments have said of themselves.
 
-Without interpreters, print what the Airflow that runs this has.
+Without files, print what the environment that runs this has to say. `make matrix` does both.
 """
 
 from __future__ import annotations
 
 import json
-import subprocess
+import platform
 import sys
 from pathlib import Path
+from typing import Any
 
 PAGE = Path(__file__).resolve().parents[1] / "docs/versions.md"
 HEAD = """\
 # Versions
 
 The provider runs on Airflow 3.0.6 and newer. What it promises holds in full on Airflow 3.3; this is what older
-ones lack, as found in each by `tests/features.py`, and what to know there.
+ones lack, as found in each by `tests/features.py`, and what to know there. `make matrix` runs the tests on all of these
+and writes this table.
 
 """
 
 
-def here() -> dict[str, object]:
-    """What the running Airflow has."""
+def here() -> dict[str, Any]:
+    """What the running Python and Airflow have."""
     import airflow
 
     from tests.features import FEATURES
 
     return {
         "airflow": airflow.__version__,
+        "python": ".".join(platform.python_version_tuple()[:2]),
         "features": [{"name": f.name, "there": f.there, "without": f.without} for f in FEATURES],
     }
 
 
-def page(found: list[dict[str, object]]) -> str:
-    """The page, from what each Airflow says of itself, oldest first."""
-    lines = [f"| Airflow | {' | '.join(str(one['airflow']) for one in found)} | Where it is not |"]
-    lines += ["|---|" + ":-:|" * len(found) + "---|"]
-    for row in zip(*(one["features"] for one in found), strict=True):  # type: ignore[misc, call-overload]
+def page(found: list[dict[str, Any]]) -> str:
+    """The page, from what each environment says of itself, oldest first."""
+    by_airflow: dict[str, list[dict[str, Any]]] = {}
+    for one in found:
+        by_airflow.setdefault(one["airflow"], []).append(one)
+    pythons = (", ".join(dict.fromkeys(one["python"] for one in same)) for same in by_airflow.values())
+    lines = [
+        f"| Airflow | {' | '.join(by_airflow)} | Where it is not |",
+        "|---|" + ":-:|" * len(by_airflow) + "---|",
+        f"| The tests pass on Python | {' | '.join(pythons)} | Not tried. |",
+    ]
+    for row in zip(*(same[0]["features"] for same in by_airflow.values()), strict=True):
         marks = " | ".join("yes" if feature["there"] else "no" for feature in row)
         lines += [f"| {row[0]['name'][0].upper()}{row[0]['name'][1:]} | {marks} | {row[0]['without']} |"]
     return HEAD + "\n".join(lines) + "\n"
 
 
-def ask(python: str) -> dict[str, object]:
-    """What the Airflow of that interpreter has; the last line is ours, whatever Airflow prints before it."""
-    run = subprocess.run(
-        [python, "-m", __spec__.name], stdout=subprocess.PIPE, text=True, check=True, cwd=PAGE.parents[1]
-    )
-    answer: dict[str, object] = json.loads(run.stdout.splitlines()[-1])
+def numbers(one: dict[str, Any]) -> list[list[int]]:
+    return [[int(part) for part in one[key].split(".")] for key in ("airflow", "python")]
+
+
+def said(file: str) -> dict[str, Any]:
+    """What an environment said; the last line is ours, whatever Airflow prints before it."""
+    answer: dict[str, Any] = json.loads(Path(file).read_text().splitlines()[-1])
     return answer
 
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
-        PAGE.write_text(page([ask(python) for python in sys.argv[1:]]))
+        PAGE.write_text(page(sorted(map(said, sys.argv[1:]), key=numbers)))
     else:
         print(json.dumps(here()))

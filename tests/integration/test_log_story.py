@@ -22,9 +22,8 @@ def story(apify: Emulator, capsys: pytest.CaptureFixture[str]) -> Callable[..., 
     """What this provider has logged since the last look, without times and amounts."""
 
     def story() -> list[str]:
-        lines = re.findall(
-            r"^\S+Z \[\w+ *\] (.*?) +\[[\w.]*airflow_provider_apify[\w.]*\] loc=", capsys.readouterr().out, re.MULTILINE
-        )
+        said = capsys.readouterr().out
+        lines = re.findall(r"^\[.*?\] [A-Z]+ (.*) \[[\w.]*airflow_provider_apify[\w.]*\]", said, re.MULTILINE)
         return [re.sub(r"\d\S* (s|compute units|USD)\b", r"N \1", line) for line in lines]
 
     return story
