@@ -46,4 +46,4 @@ with DAG(
             for summary in summaries
         }
 
-    report(rebuild.output["summary"])  # type: ignore[arg-type]
+    report(rebuild.output["summary"])  # type: ignore[index]

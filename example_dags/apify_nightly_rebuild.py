@@ -41,4 +41,4 @@ with DAG(
             f" computeUnits: {stats.get('computeUnits')}, image: {stats.get('imageSizeBytes')} bytes"
         )
 
-    report(rebuild.output["summary"])  # type: ignore[arg-type]
+    report(rebuild.output["summary"])  # type: ignore[index]

@@ -18,7 +18,7 @@ NOTHING = 50
 
 SETTINGS = (
     Setting("TRIGGERER__CAPACITY", "1000", "Airflow's default: how many triggers one triggerer takes"),
-    Setting("CORE__PARALLELISM", "16", "tasks at once, but for the deferred: each loop of the scheduler starts so many"),
+    Setting("CORE__PARALLELISM", "16", "tasks at once, but for the deferred; a loop of the scheduler starts so many"),
     Setting("CORE__MAX_MAP_LENGTH", "1024", "Airflow's default: longest list that a task may map over"),
     Setting("CORE__EXECUTE_TASKS_NEW_PYTHON_INTERPRETER", "False", "Airflow's default: tasks are forks"),
     Setting("CORE__DEFAULT_POOL_TASK_SLOT_COUNT", "128", "Airflow's default: deferred tasks leave their slot"),
