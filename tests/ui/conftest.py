@@ -27,7 +27,7 @@ from tests.system.conftest import (  # noqa: F401
 )
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Locator, Page
+    from playwright.sync_api import Browser, FloatRect, Page
 
 IMAGES = Path(__file__).resolve().parents[2] / "docs" / "images"
 #: Milliseconds for all that the browser waits for.
@@ -60,11 +60,11 @@ def page(browser: Browser, airflow: LocalAirflow) -> Iterator[Page]:  # noqa: F8
 
 
 @pytest.fixture
-def picture(page: Page) -> Callable[[str, Locator], None]:
+def picture(page: Page) -> Callable[[str, FloatRect], None]:
     """Take a picture of a part of the page for the documentation, if asked for."""
 
-    def picture(name: str, part: Locator) -> None:
+    def picture(name: str, part: FloatRect) -> None:
         if os.environ.get("SCREENSHOTS"):
-            part.screenshot(path=IMAGES / f"{name}.png", animations="disabled")
+            page.screenshot(path=IMAGES / f"{name}.png", clip=part, animations="disabled")
 
     return picture

@@ -13,7 +13,7 @@ from demo.local_airflow import LocalAirflow
 from tests.system.conftest import build_of, finish
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Locator, Page
+    from playwright.sync_api import FloatRect, Locator, Page
 
 expect = pytest.importorskip("playwright.sync_api", reason="make ui installs Playwright").expect
 
@@ -45,14 +45,14 @@ def test_the_link_on_a_deferred_task_opens_the_page_of_its_build(
     apify: Emulator,
     start: Callable[..., str],
     page: Page,
-    picture: Callable[[str, Locator], None],
+    picture: Callable[[str, FloatRect], None],
 ) -> None:
     run = start("deferred", "~endless")
     airflow.wait_for_task("deferred", run, "build", {"deferred"})
     open_tab(page, task_url("deferred", run, "build"), "Details")
     link = page.get_by_role("link", name="Apify Console")
     expect(link).to_be_visible()
-    picture("task-link", page.locator("body"))
+    picture("task-link", {"x": 0, "y": 0, "width": 1200, "height": 350})
     assert opened_by(page, link) == page_of(build_of(apify, "endless"))
     finish(apify)
     assert airflow.wait_for_run("deferred", run) == "success"
@@ -89,19 +89,23 @@ def test_the_log_of_a_failed_build_says_why_and_where_to_look(
     apify: Emulator,
     start: Callable[..., str],
     page: Page,
-    picture: Callable[[str, Locator], None],
+    picture: Callable[[str, FloatRect], None],
 ) -> None:
     run = start("in_worker", "~always-fails")
     assert airflow.wait_for_run("in_worker", run) == "failed"
     build = apify.builds[-1]
     page.goto(task_url("in_worker", run, "build"))
-    log = page.get_by_role("main")
+    log = page.get_by_role("code").filter(has_text="Log message source details")
     for line in (
         f"Started build {build['buildNumber']} ({build['id']}) of Actor ~always-fails: {page_of(build)}",
-        f"Build {build['buildNumber']} of Actor {build['actId']} FAILED after",
-        "npm ERR! 404  'left-padd@^1.3.0' is not in this registry.",
+        f"ApifyBuildFailed: Build {build['buildNumber']} of Actor {build['actId']} FAILED after",
+        "npm ERR! 404 'left-padd@^1.3.0' is not in this registry.",
         "ACTOR: ERROR: Build failed.",
     ):
         expect(log).to_contain_text(line)
-    picture("task-log", log)
-    assert opened_by(page, log.get_by_role("link", name=page_of(build)).first) == page_of(build)
+    assert opened_by(page, log.get_by_role("link", name=page_of(build))) == page_of(build)
+
+    page.get_by_role("button", name="fullscreen").click()
+    # Folds the traceback, which is below what has happened.
+    page.get_by_test_id("summary-ApifyBuildFailed").last.click(position={"x": 4, "y": 4})
+    picture("task-log", {"x": 0, "y": 0, "width": 1200, "height": 700})
