@@ -64,7 +64,7 @@ def tests(session: nox.Session, airflow: str, resolution: str) -> None:
 
     if not session.posargs:
         with passed.open("w") as file:
-            session.run("python", "-m", "tests.versions", stdout=file)
+            session.run("python", "-m", "tests.versions", stdout=file, env={"AIRFLOW_HOME": session.create_tmp()})
 
 
 @nox.session(venv_backend="none")

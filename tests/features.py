@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import pytest
 from airflow import providers_manager
 from airflow.models import taskinstance
-from airflow.providers.common.compat.sdk import get_listener_manager
-from airflow.sdk.execution_time import comms, supervisor
+from airflow.sdk.execution_time import comms, supervisor, task_runner
 from airflow.triggers.base import BaseTrigger
 
 
@@ -76,7 +75,7 @@ ALIAS = Feature(
 )
 SKIP_LISTENERS = Feature(
     "listeners of skipped tasks",
-    hasattr(get_listener_manager().hook, "on_task_instance_skipped"),
+    "on_task_instance_skipped" in inspect.getsource(task_runner),
     "Listeners, like that of OpenLineage, hear nothing of a sensor that skips (`soft_fail`).",
 )
 FEATURES = (STORE, ON_KILL, FORWARDED_SIGTERM, LOCK, FORM, RETRY, ALIAS, SKIP_LISTENERS)

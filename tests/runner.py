@@ -33,6 +33,10 @@ from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance, finalize
 
 RUN_ID = "scheduled__2026-11-23"
 
+if not structlog.is_configured():  # before Airflow 3.1; by default, what it prints is wrapped and coloured
+    plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[plain])
+
 
 class Supervisor:
     """Airflow as the task runner sees it: connections, XComs, task state store and the task instance's state."""
