@@ -7,6 +7,7 @@ import logging
 import uuid
 from typing import Any
 
+import pendulum
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -47,6 +48,62 @@ build_like = st.fixed_dictionaries(
     {"id": st.text(min_size=1), "status": st.sampled_from(ActorJobStatus).map(str)},
     optional={name: times if name.endswith("At") else json_values for name in OPTIONAL},
 )
+
+
+def test_every_field_is_read_and_the_summary_has_the_small_ones() -> None:
+    objects = {
+        name: {name: 1} for name in ("meta", "stats", "options", "usage", "usageUsd", "actVersion", "actorDefinition")
+    }
+    build = Build.from_api(
+        {
+            "id": "b1",
+            "status": "SUCCEEDED",
+            "actId": "a1",
+            "userId": "u1",
+            "buildNumber": "0.1.7",
+            "buildNumberInt": 7,
+            "usageTotalUsd": 0.5,
+            "inputSchema": "{}",
+            "readme": "# Me",
+            "startedAt": "2026-11-23T03:00:00.000Z",
+            "finishedAt": "2026-11-23T04:01:30.500+01:00",
+            **objects,
+        }
+    )
+    assert build == Build(
+        id="b1",
+        status="SUCCEEDED",
+        act_id="a1",
+        user_id="u1",
+        build_number="0.1.7",
+        build_number_int=7,
+        started_at=pendulum.datetime(2026, 11, 23, 3),
+        finished_at=pendulum.datetime(2026, 11, 23, 3, 1, 30, 500_000),
+        meta={"meta": 1},
+        stats={"stats": 1},
+        options={"options": 1},
+        usage={"usage": 1},
+        usage_usd={"usageUsd": 1},
+        usage_total_usd=0.5,
+        input_schema="{}",
+        readme="# Me",
+        act_version={"actVersion": 1},
+        actor_definition={"actorDefinition": 1},
+    )
+    assert build.summary() == {
+        "build_id": "b1",
+        "actor_id": "a1",
+        "build_number": "0.1.7",
+        "status": "SUCCEEDED",
+        "started_at": "2026-11-23T03:00:00+00:00",
+        "finished_at": "2026-11-23T03:01:30.500000+00:00",
+        "duration_seconds": 90.5,
+        "stats": {"stats": 1},
+        "usage": {"usage": 1},
+        "usage_total_usd": 0.5,
+        "console_url": "https://console.apify.com/actors/a1#/builds/0.1.7",
+    }
+    assert (str(build), str(Build("b2", "READY"))) == ("0.1.7 (b1)", "(no number) (b2)")
 
 
 def test_only_four_statuses_end_a_build() -> None:

@@ -247,6 +247,32 @@ def test_a_try_frozen_in_its_request_gives_way_to_the_one_that_replaced_it(lag: 
     assert apify.statuses() == ["RUNNING", "ABORTED"]
 
 
+def frozen_while_sending(apify: Apify) -> Apify:
+    """Freeze the try in its request."""
+    send = apify.send
+
+    def freeze() -> Build:
+        apify.is_stale = True
+        return send()
+
+    apify.send = freeze  # type: ignore[method-assign]
+    return apify
+
+
+def test_a_try_that_was_overtaken_in_its_request_aborts_what_it_started() -> None:
+    apify = Apify()
+    apify.add(LATER)
+    with pytest.raises(Superseded, match=r"^A newer attempt of this task has started its build"):
+        start_once(frozen_while_sending(apify), MARK, first_try=True)
+    assert apify.statuses() == ["RUNNING", "ABORTED"]
+
+
+def test_a_try_frozen_in_its_request_keeps_its_build_while_the_list_cannot_be_read() -> None:
+    apify = frozen_while_sending(Apify(list_errors=[ServerError("bad gateway", status=502)]))
+    started = start_once(apify, MARK, first_try=True)
+    assert (started.build.id, started.adopted, apify.statuses()) == ("b1", False, ["READY"])
+
+
 @pytest.mark.parametrize("first_try", [True, False])
 def test_each_start_is_written_down_before_it_is_sent(first_try: bool) -> None:
     apify = Apify()

@@ -35,7 +35,11 @@ def test_the_version_of_the_tag_or_the_only_one(versions: dict[str, str | None],
 @pytest.mark.parametrize(
     ("versions", "tag", "said"),
     [
-        ({"v0_1": "latest", "v0_2": "latest", "v0_3": "beta"}, None, ["'latest'", "'0.1'", "'0.2'"]),
+        (
+            {"v0_1": "latest", "v0_2": "latest", "v0_3": "beta"},
+            None,
+            ["several versions with", "'0.1' (build tag latest), '0.2'"],
+        ),
         ({"v0_1": None, "v0_2": "latest"}, None, ["'latest'", "'0.1' (build tag none)", "'0.2' (build tag latest)"]),
         ({"v0_1": "alpha", "v0_2": "beta"}, None, ["none with", "'latest'", "'0.1' (build tag alpha)", "'0.2'"]),
         ({"v0_1": "alpha", "v0_2": "beta"}, "gamma", ["none with", "'gamma'", "'0.1'", "'0.2'"]),
