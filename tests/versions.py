@@ -25,6 +25,7 @@ and writes this table.
 
 def here() -> dict[str, Any]:
     """What the running Python and Airflow have."""
+    import tests.conftest  # noqa: F401, I001 - gives Airflow a home that is not the user's
     import airflow
 
     from tests.features import FEATURES
