@@ -25,7 +25,7 @@ _ENDINGS = {
     "SUCCEEDED": ("ACTOR: Build finished.",),
     "FAILED": (
         "npm ERR! code E404",
-        "npm ERR! 404 Not Found - GET https://registry.npmjs.org/left-padd - Not found",
+        "npm ERR! 404 Not Found - left-padd",
         "npm ERR! 404  'left-padd@^1.3.0' is not in this registry.",
         "The command '/bin/sh -c npm install --omit=dev --omit=optional' returned a non-zero code: 1",
         "ACTOR: ERROR: Build failed.",
