@@ -126,7 +126,8 @@ def test_abort_passes_through_aborting_and_may_be_repeated(api: Api, emulator: E
     build = api.start()
     aborting = api("POST", f"/actor-builds/{build['id']}/abort")
     assert (aborting.status_code, aborting.json()["data"]["status"]) == (200, "ABORTING")
-    assert api("POST", f"/actor-builds/{build['id']}/abort").json()["data"]["status"] == "ABORTING"
+    again = api("POST", f"/actor-builds/{build['id']}/abort")
+    assert (again.status_code, again.json()["data"]["status"]) in [(200, "ABORTING"), (200, "ABORTED")]  # after 50 ms
     assert api.build(build["id"], wait=5)["status"] == "ABORTED"
     assert api("POST", f"/actors/~hello-world/builds/{build['id']}/abort").json()["data"]["status"] == "ABORTED"
     assert api.tags() == {}
