@@ -22,7 +22,8 @@ from airflow_provider_apify.api.errors import (
 )
 from airflow_provider_apify.api.model import Build
 from airflow_provider_apify.hooks.answers import headers
-from airflow_provider_apify.jobs.start import Fingerprint, Remembered, Superseded, start_once
+from airflow_provider_apify.jobs.start import LOOK_AGAIN, Fingerprint, Remembered, Superseded, start_once
+from airflow_provider_apify.jobs.wait import FIRST_PAUSE
 
 TASK = ("dag", "run", "2026-11-23", "task", -1)
 MARK = Fingerprint.of(*TASK, epoch=3)
@@ -185,6 +186,7 @@ def test_start_gives_up_with_its_last_error_and_says_that_a_build_may_be_there()
         start_once(apify, MARK, first_try=True)
     assert caught.value.outcome_unknown
     assert 1 < apify.sent() < 9 and apify.calls[-1] == "list"
+    assert apify.pauses == [*LOOK_AGAIN] * apify.sent()
 
 
 def test_failure_of_the_look_after_a_lost_answer_says_that_a_build_may_be_there() -> None:
@@ -206,8 +208,12 @@ def test_end_of_the_task_after_a_lost_answer_says_that_a_build_may_be_there() ->
 @pytest.mark.parametrize("error", [RateLimitError("slow down", status=429), NetworkError("refused", sent=False)])
 def test_failure_that_proves_that_nothing_started_is_sent_again(error: ApiError) -> None:
     apify = Apify(sends=[error, error])
-    assert not start_once(apify, MARK, first_try=True).adopted
-    assert (apify.calls, len(apify.pauses)) == (["send"] * 3, 2)
+    said: list[str] = []
+    assert not start_once(apify, MARK, first_try=True, say=said.append).adopted
+    assert apify.calls == ["send"] * 3
+    first, second = apify.pauses
+    assert FIRST_PAUSE / 2 <= first <= FIRST_PAUSE <= second <= 2 * FIRST_PAUSE
+    assert said == [f"{error} Sending again in {pause:.1f} s." for pause in apify.pauses]
 
 
 def test_failure_that_proves_that_nothing_started_is_raised_in_the_end() -> None:
