@@ -140,7 +140,7 @@ def print_table(rows: Iterable[Row], columns: dict[str, str]) -> None:
 
 
 def save(name: str, method: str, **results: Any) -> None:
-    """Write ``benchmarks/results/<name>.json``."""
+    """Write ``benchmarks/results/<name>.json``, a line a row: the documentation's figures are kept with it."""
     RESULTS.mkdir(exist_ok=True)
     where = {
         "at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -150,5 +150,11 @@ def save(name: str, method: str, **results: Any) -> None:
         "aiohttp": importlib.metadata.version("aiohttp"),
     }
     path = RESULTS / f"{name}.json"
-    path.write_text(json.dumps({"method": method, "where": where, **results}, indent=1) + "\n")
+    lines = [
+        f'"{key}": [\n' + ",\n".join(map(json.dumps, value)) + "\n]"
+        if isinstance(value, list)
+        else f'"{key}": {json.dumps(value)}'
+        for key, value in {"method": method, "where": where, **results}.items()
+    ]
+    path.write_text("{\n" + ",\n".join(lines) + "\n}\n")
     print(f"Written: {path.relative_to(ROOT)}\n", flush=True)

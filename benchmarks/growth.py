@@ -44,7 +44,7 @@ def main() -> None:
         merged = common.medians(rows, waiting.NAMES)
         common.print_table(merged, waiting.COLUMNS)
         flow = flowing.result()
-    minutes = by_minute(flow["samples"])
+    minutes = by_minute(flow.pop("samples"))
     common.print_table(minutes, {"minute": "Minute", "rss_mb": "RSS MB", "descriptors": "Descriptors"})
     flow_columns = {name: waiting.COLUMNS[name] for name in ("n", "cpu_s", "p50_s", "p95_s", "lag_max_s", "errors")}
     common.print_table([flow], {"requests": "Requests", "connections": "Connections"} | flow_columns)
