@@ -69,7 +69,7 @@ def tests(session: nox.Session, airflow: str, resolution: str) -> None:
 @nox.session(venv_backend="none")
 def versions(session: nox.Session) -> None:
     """Write docs/versions.md: the Pythons that the tests have passed on, and what each Airflow lacks."""
-    passed = sorted(session.cache_dir.glob("*.json"))
+    passed = sorted(file for name in AIRFLOWS for file in session.cache_dir.glob(f"tests({name}-*.json"))
     if missing := [airflow for airflow in AIRFLOWS if not any(f"({airflow}-" in file.name for file in passed)]:
         session.skip(f"no tests have passed on Airflow {', '.join(missing)}")
     session.run(sys.executable, "-m", "tests.versions", *map(str, passed))

@@ -147,6 +147,11 @@ class Build:
         return status is None or not (status.is_terminal or status.is_ending)
 
     @property
+    def abort_took(self) -> bool:
+        """In the answer to an abort: whether that ends the build, which had not ended by itself before."""
+        return not self.is_terminal or self.job_status is ActorJobStatus.ABORTED
+
+    @property
     def user_agent(self) -> str:
         """The ``User-Agent`` of whoever started the build, or an empty string."""
         return _text(self.meta or {}, "userAgent") or ""

@@ -343,7 +343,8 @@ class _Calls:
 
     def abort(self, build_id: str) -> None:
         build = self._hook.abort_build(build_id)
-        metrics.count("aborted", self._ti, build.act_id)
+        if build.abort_took:
+            metrics.count("aborted", self._ti, build.act_id)
 
     def recent(self) -> list[Build]:
         self._looked_at = time.time()

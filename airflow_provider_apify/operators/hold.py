@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTaskTimeout, TaskDeferred
 
 from airflow_provider_apify import metrics
-from airflow_provider_apify.api.model import ActorJobStatus
 from airflow_provider_apify.exceptions import ApifyBuildTimeout
 from airflow_provider_apify.jobs.ownership import Unknown, may_abort, state_of
 from airflow_provider_apify.jobs.start import Fingerprint
@@ -65,6 +64,7 @@ class Hold:
         self._known = threading.Event()
         self._maybe_started = False
         self._given_up = False
+        self._aborted = False
 
     def start(self, actor_id: str, fingerprint: Fingerprint, start: Callable[[], Started]) -> Started:
         """Run ``start`` in a thread of its own, so that its answer can still come while ``on_kill`` waits for it."""
@@ -160,11 +160,13 @@ class Hold:
         except Exception as error:
             say(self._search_advice(f"The build {self._build_id or ''} could not be aborted: {error}"))
             return
-        if build.is_terminal and build.job_status is not ActorJobStatus.ABORTED:
+        if not build.abort_took:
             say(f"Build {build} is {build.status}.")
             return
         say(f"Build {build} is being aborted, since its task no longer waits for it.")
-        metrics.count("aborted", self._ti, build.act_id)
+        if not self._aborted:
+            metrics.count("aborted", self._ti, build.act_id)
+        self._aborted = True
 
     def _listed(self) -> str | None:
         """Look for the build of a start whose answer has not come."""

@@ -10,7 +10,7 @@ from typing import Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_apify import metrics
-from airflow_provider_apify.api.model import ActorJobStatus, Build
+from airflow_provider_apify.api.model import Build
 from airflow_provider_apify.exceptions import ApifyException, to_event
 from airflow_provider_apify.hooks.apify import ApifyHook
 from airflow_provider_apify.jobs.ownership import Unknown, may_abort, state_of
@@ -96,7 +96,7 @@ class ApifyBuildTrigger(BaseTrigger):
             return f"Build {self.build_id} could not be aborted within {KILL_LIMIT:.0f} s."
         except ApifyException as error:
             return f"Build {self.build_id} could not be aborted: {error}"
-        if build.is_terminal and build.job_status is not ActorJobStatus.ABORTED:
+        if not build.abort_took:
             return f"Build {build} is {build.status}."
         metrics.count("aborted", self.task_instance, build.act_id)
         return f"Build {build} is being aborted, since its task was ended or cleared."

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.features import FEATURES
+
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "airflow_provider_apify"
 TESTS = {
@@ -37,6 +39,11 @@ def test_every_message_is_on_the_troubleshooting_page() -> None:
     shown = {text for text in messages() if text not in NOT_SHOWN}
     assert len(shown) > 50
     assert [text for text in sorted(shown) if not re.search(pattern(text), page)] == []
+
+
+def test_the_page_of_versions_has_every_feature() -> None:
+    page = ROOT.joinpath("docs/versions.md").read_text()
+    assert [feature.name for feature in FEATURES if feature.without not in page] == [], "make matrix writes it"
 
 
 def test_what_counts_as_not_shown_is_there() -> None:

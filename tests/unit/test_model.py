@@ -128,6 +128,7 @@ def test_only_four_statuses_end_a_build() -> None:
 def test_what_a_status_says_of_a_build(status: str, terminal: bool, live: bool, succeeded: bool) -> None:
     build = Build.from_api({"id": "b1", "status": status})
     assert (build.is_terminal, build.is_live, build.is_succeeded) == (terminal, live, succeeded)
+    assert build.abort_took == (status not in ("SUCCEEDED", "FAILED", "TIMED-OUT"))
 
 
 def test_unknown_status_is_warned_about_once(caplog: pytest.LogCaptureFixture) -> None:
