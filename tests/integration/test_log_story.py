@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -127,13 +128,21 @@ def test_a_timeout(deferrable: bool, apify: Emulator, runner: Runner, story: Cal
 def test_a_sensor_says_where_to_look_first(
     options: dict[str, Any], apify: Emulator, runner: Runner, story: Callable[[], list[str]]
 ) -> None:
+    apify.build_seconds = 30
     build_id = start_build(apify)
     apify.wait_for(lambda emulator: emulator.builds[0]["status"] == "RUNNING")
+    threading.Thread(target=finish_once_seen, args=(apify, build_id), daemon=True).start()
     runner.run_to_end(lambda: sensor(build_id, **options))
     first, *rest = story()
     assert [first] == told(apify, "Build {number} ({id}) of Actor {actor} is RUNNING: {url}")
     # In reschedule mode, Airflow has the last word.
     assert told(apify, ENDED_WELL)[0] in rest[-2:]
+
+
+def finish_once_seen(apify: Emulator, build_id: str) -> None:
+    path = f"/v2/actor-builds/{build_id}"
+    apify.wait_for(lambda emulator: any(request.path == path and request.status for request in emulator.requests), 30)
+    apify.finish_build(build_id)
 
 
 def test_a_sensor_that_comes_late(apify: Emulator, runner: Runner, story: Callable[[], list[str]]) -> None:
