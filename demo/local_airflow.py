@@ -320,7 +320,8 @@ class LocalAirflow:
         self._poll(stored, timeout, lambda: f"DAG {dag_id} is not there")
 
     def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> str:
-        """Unpause the DAG and start a run of it: the run id."""
+        """Once the DAG is there, unpause it and start a run of it: the run id."""
+        self.wait_for_dag(dag_id)
         dag = f"/dags/{quote(dag_id, safe='')}"
         self.api("PATCH", dag, json={"is_paused": False})
         run = self.api("POST", f"{dag}/dagRuns", json={"logical_date": None, "conf": dict(conf or {})})

@@ -91,9 +91,7 @@ def airflow(
         for connection_id, server in {"apify_default": apify_server, "apify_other": other_apify_server}.items():
             connection = {"connection_id": connection_id, "conn_type": "apify", "host": server.url, "password": CANARY}
             local.api("POST", "/connections", json=connection)
-        local.wait_for_dag("sensor_deferred")
         local.wait_for_dag("apify_pipeline_on_build")
-        local.wait_for_dag("setup_and_teardown")
         yield local
     shutil.rmtree(home, ignore_errors=True)
 
