@@ -125,7 +125,6 @@ def airflow(keep: bool, where: Apify, say: Say) -> Iterator[LocalAirflow]:
 
 def run(local: LocalAirflow, where: Apify, say: Say) -> str:
     """Run the nightly rebuild once and tell how it goes."""
-    local.wait_for_dag(DAG_ID)
     run_id = local.trigger(DAG_ID, {"actor": where.actor})
     say(f"started {DAG_ID} for {where.actor}")
     seen: dict[str, str | None] = {}
