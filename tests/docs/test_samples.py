@@ -33,7 +33,7 @@ NOT_RUN = {
     ),
     ("README.md", "pip install airflow-provider-apify"),
     ("docs/quick-start.md", "make demo"),
-    ("docs/quick-start.md", 'pip install "apache-airflow>=3" airflow-provider-apify'),
+    ("docs/quick-start.md", 'pip install "apache-airflow>=3.0.6" airflow-provider-apify'),
 }
 
 
