@@ -348,7 +348,7 @@ class LocalAirflow:
         def seen() -> str:
             tasks = self.tasks(dag_id, run_id)
             states = {key: task["state"] for key, task in tasks.items()}
-            ends = [self._log_end(task) for task in tasks.values() if task["state"] not in ENDED]
+            ends = [self.log_end(task) for task in tasks.values() if task["state"] not in ENDED]
             return "\n".join([f"run {run_id} of {dag_id} has not ended: {states}", *ends])
 
         return self._poll(ended, timeout, seen)
@@ -372,11 +372,11 @@ class LocalAirflow:
             return None
 
         def seen() -> str:
-            return f"{task} of {dag_id} is {last.get('state')}, not {' or '.join(states)}\n{self._log_end(last)}"
+            return f"{task} of {dag_id} is {last.get('state')}, not {' or '.join(states)}\n{self.log_end(last)}"
 
         return self._poll(reached, timeout, seen)
 
-    def _log_end(self, task: Mapping[str, Any]) -> str:
+    def log_end(self, task: Mapping[str, Any]) -> str:
         """The last lines of the newest try's log."""
         with contextlib.suppress(RuntimeError, KeyError):
             names = ("dag_id", "dag_run_id", "task_id", "try_number", "map_index")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import signal
 from collections.abc import Iterator
 from typing import Any
 
@@ -30,8 +31,10 @@ def supervisor(apify: Emulator, monkeypatch: pytest.MonkeyPatch) -> Supervisor:
 
 
 @pytest.fixture
-def runner(supervisor: Supervisor) -> Runner:
-    return Runner(supervisor)
+def runner(supervisor: Supervisor) -> Iterator[Runner]:
+    handler = signal.getsignal(signal.SIGTERM)
+    yield Runner(supervisor)
+    signal.signal(signal.SIGTERM, handler)  # Airflow's task runner leaves its own behind
 
 
 def operator(actor_id: str = "~hello-world", *, dag_id: str = "dag", **kwargs: Any) -> ApifyBuildOperator:

@@ -25,20 +25,20 @@ GOES_ON = ["running", "queued", "deferred", "up_for_retry"]
 
 @contextmanager
 def sigterm_when(apify: Emulator, condition: Callable[[Emulator], bool]) -> Iterator[None]:
-    """Send this process, which runs the task, a SIGTERM as soon as ``condition`` holds."""
-
-    def run() -> None:
-        apify.wait_for(condition, timeout=30)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    thread = threading.Thread(target=run, daemon=True)
+    """Send this process, which runs the task, a SIGTERM once ``condition`` holds."""
+    thread = threading.Thread(target=send_sigterm_when, args=(apify, condition), daemon=True)
     thread.start()
-    before = signal.getsignal(signal.SIGTERM)
     try:
         yield
     finally:
         thread.join(30)
-        signal.signal(signal.SIGTERM, before)
+
+
+def send_sigterm_when(apify: Emulator, condition: Callable[[Emulator], bool]) -> None:
+    apify.wait_for(condition, timeout=30)
+    # Python handles a signal that comes just before a blocking call only after it (docs/reliability.md).
+    time.sleep(0.2)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def waits(apify: Emulator) -> bool:
@@ -312,8 +312,7 @@ def test_a_sigterm_before_the_start_starts_nothing(
         return send(msg)
 
     monkeypatch.setattr(supervisor, "send", slow_secrets_backend)
-    with sigterm_when(apify, lambda emulator: True):
-        outcome = runner.run(operator(version="0.0"))
+    outcome = runner.run(operator(version="0.0"))
     assert (outcome.state, type(outcome.error).__name__) == ("failed", "ApifySupersededError")
     assert apify.requests == []
 
@@ -322,8 +321,7 @@ def test_an_eviction_is_followed_by_a_mark(apify: Emulator, supervisor: Supervis
     """The first SIGTERM leaves the build to the next try; the second, with the task marked, aborts it."""
 
     def mark() -> None:
-        apify.wait_for(waits, timeout=30)
-        os.kill(os.getpid(), signal.SIGTERM)
+        send_sigterm_when(apify, waits)
         asked = "GetTaskStates"
         apify.wait_for(lambda _: any(type(msg).__name__ == asked for msg in supervisor.sent), timeout=30)
         supervisor.state = "failed"

@@ -169,9 +169,16 @@ def test_triggers_of_a_loop_share_one_session_and_leave_none_open(apify: Emulato
 def test_an_airflow_that_cannot_be_asked_for_the_connection_passes(
     apify: Emulator, supervisor: Supervisor, runner: Runner
 ) -> None:
-    outcome = runner.run(sensor(start_build(apify), deferrable=True))
+    apify.build_seconds = 60
+    build_id = start_build(apify)
+    outcome = runner.run(sensor(build_id, deferrable=True))
     kept = supervisor.connections.pop("apify_default")
-    threading.Timer(1.0, lambda: supervisor.connections.update(apify_default=kept)).start()
+
+    def come_back() -> None:
+        supervisor.connections["apify_default"] = kept
+        apify.finish_build(build_id)
+
+    threading.Timer(1.0, come_back).start()
     events = asyncio.run(_events(outcome.trigger))
     assert [event.payload["status"] for event in events] == ["ended"]
 

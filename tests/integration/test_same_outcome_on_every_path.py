@@ -36,6 +36,11 @@ SCENARIOS: dict[str, tuple[str, bool, str, str | None, str | None]] = {
 }
 
 
+@pytest.fixture(autouse=True)
+def slow(apify: Emulator) -> None:
+    apify.set_actor("slow-build", build_seconds=60)
+
+
 def expected_xcoms(build: dict[str, Any], state: str) -> dict[str, Any]:
     """What the XComs must be, worked out from what Apify says of the build."""
     url = f"https://console.apify.com/actors/{build['actId']}#/builds/{build['buildNumber']}"

@@ -11,7 +11,7 @@ import socketserver
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,17 @@ ROOT = Path(__file__).resolve().parents[2]
 CANARY = "apify_api_CANARY0aVtGzQ7yXk2mW9sPdL4hNcR"
 #: Seconds that a build takes, but for ``endless`` builds, which take until the test ends them.
 BUILD_SECONDS = 2.0
+
+#: Whether the test has failed so far.
+FAILED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Let fixtures know whether their test has failed."""
+    report = yield
+    item.stash[FAILED] = report.failed
+    return report
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -131,8 +142,12 @@ def statsd(statsd_server: tuple[int, list[str]]) -> list[str]:
 
 
 @pytest.fixture
-def start(airflow: LocalAirflow) -> Iterator[Callable[..., str]]:
-    """Start a run of a DAG; gives its id. What a test that fails leaves of it does not disturb the next."""
+def start(airflow: LocalAirflow, request: pytest.FixtureRequest) -> Iterator[Callable[..., str]]:
+    """
+    Start a run of a DAG; gives its id.
+
+    Of a test that fails, Airflow's logs are shown, and what it leaves of the run does not disturb the next test.
+    """
     started: list[tuple[str, str]] = []
 
     def start(dag_id: str, actor: str | None = None) -> str:
@@ -141,7 +156,12 @@ def start(airflow: LocalAirflow) -> Iterator[Callable[..., str]]:
         return run
 
     yield start
+    if request.node.stash[FAILED]:
+        print((airflow.home / "scheduler.log").read_text()[-5000:])
     for dag_id, run in started:
+        if request.node.stash[FAILED]:
+            for key, task in airflow.tasks(dag_id, run).items():
+                print(f"--- {dag_id}, {key}, try {task['try_number']}: {task['state']}\n{airflow.log_end(task)}")
         if airflow.run_state(dag_id, run) not in ("success", "failed"):
             airflow.mark_run(dag_id, run, "failed")
 
