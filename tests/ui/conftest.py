@@ -22,6 +22,7 @@ from tests.system.conftest import (  # noqa: F401
     earlier_requests,
     other_apify,
     other_apify_server,
+    pytest_runtest_makereport,
     start,
     statsd_server,
 )
