@@ -14,7 +14,7 @@ from typing import Any
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, AirflowSensorTimeout
 
 from airflow_provider_apify.api import errors
-from airflow_provider_apify.jobs.start import Superseded
+from airflow_provider_apify.jobs.start import StartUnclear, Superseded
 
 
 class ApifyException(AirflowException):
@@ -33,6 +33,12 @@ class ApifyConnectionNotFoundError(ApifyException):
 
 class ApifySupersededError(ApifyException, Superseded, AirflowFailException):
     """The try was overtaken by a newer attempt of its task, or is being ended: it started nothing."""
+
+
+class ApifyStartUnclearError(ApifyException, StartUnclear):
+    """
+    Apify cannot be made to say whether the task has started a build already, so none was started. Retryable.
+    """
 
 
 class ApifyApiError(ApifyException, errors.ApiError):

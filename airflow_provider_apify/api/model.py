@@ -157,6 +157,11 @@ class Build:
         return _text(self.meta or {}, "userAgent") or ""
 
     @property
+    def origin(self) -> str:
+        """What kind of client started the build (schema ``RunOrigin``), such as ``API``, or an empty string."""
+        return _text(self.meta or {}, "origin") or ""
+
+    @property
     def console_url(self) -> str | None:
         """The build's page in Apify Console, which is addressed by build *number*."""
         if not self.act_id:

@@ -112,9 +112,10 @@ def start_build(
     )
 
 
-def list_builds(actor_id: str, *, limit: int = PAGE_LIMIT, desc: bool = True) -> Request:
+def list_builds(actor_id: str, *, limit: int = PAGE_LIMIT, offset: int = 0, desc: bool = True) -> Request:
     """List an Actor's builds by start time (API §1.3). ``limit``: 1 to 1000."""
-    return Request("GET", f"{_ACTORS}/{actor_segment(actor_id)}/builds", _query(desc=desc, limit=limit))
+    query = _query(desc=desc, limit=limit, offset=offset or None)
+    return Request("GET", f"{_ACTORS}/{actor_segment(actor_id)}/builds", query)
 
 
 def list_user_builds(*, limit: int = PAGE_LIMIT, offset: int = 0) -> Request:

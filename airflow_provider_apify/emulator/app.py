@@ -226,7 +226,7 @@ def _build_list(call: Call, listed: list[Build], offset: int, limit: int, desc: 
     false_status = _false_status(call, listed)
 
     def show(build: Build) -> dict[str, Any]:
-        return build_item(build, status=false_status if build.unfinished else None)
+        return build_item(build, full=call.world.full_lists, status=false_status if build.unfinished else None)
 
     return _data(page(listed, show, offset=offset, limit=limit, desc=desc))
 

@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
+from email.utils import formatdate
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -104,7 +105,9 @@ class Front:
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start" and not connection.gone.fired:
                 record.status = message["status"]
-                message["headers"] = [*message["headers"], (b"x-ratelimit-limit", str(_RATE_LIMIT).encode())]
+                date = formatdate(time.time() + self._world.clock_offset, usegmt=True)
+                extra = [(b"date", date.encode()), (b"x-ratelimit-limit", str(_RATE_LIMIT).encode())]
+                message["headers"] = [*message["headers"], *extra]
             await send(message)
 
         fault = self._faults.take(WIRE_KINDS, record.method, scope["path"])

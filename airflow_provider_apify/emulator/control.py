@@ -19,6 +19,7 @@ class Settings(BaseModel, extra="forbid"):
 
     build_seconds: float | None = Field(None, ge=0)
     memory_mbytes: int | None = Field(None, ge=0)
+    full_lists: bool | None = None
     token: str | None = Field(None, min_length=1)
 
 

@@ -55,10 +55,10 @@ def build_object(build: Build, *, authorized: bool = True, status: str | None = 
         "id": build.id,
         "actId": build.owner.id,
         "userId": USER_ID,
-        "startedAt": iso(build.started_at),
-        "finishedAt": None if finished_at is None else iso(finished_at),
+        "startedAt": iso(build.started_at + build.clock_offset),
+        "finishedAt": None if finished_at is None else iso(finished_at + build.clock_offset),
         "status": status or build.status,
-        "meta": _meta(build),
+        "meta": {"origin": "API", "clientIp": build.client_ip, "userAgent": build.user_agent},
         "stats": None
         if seconds is None
         else {
@@ -91,20 +91,15 @@ def build_object(build: Build, *, authorized: bool = True, status: str | None = 
     return shown
 
 
-def build_item(build: Build, *, status: str | None = None) -> dict[str, Any]:
-    """A build as an item of a list."""
-    return {
-        "id": build.id,
-        "actId": build.owner.id,
-        "userId": USER_ID,
-        "status": status or build.status,
-        "startedAt": iso(build.started_at),
-        "finishedAt": None if build.finished_at is None else iso(build.finished_at),
-        "usageTotalUsd": _cost(build)[1],
-        "buildNumber": build.number,
-        "buildNumberInt": _number_int(build),
-        "meta": _meta(build),
-    }
+def build_item(build: Build, *, full: bool, status: str | None = None) -> dict[str, Any]:
+    """A build as an item of a list: what recorded lists show, or in ``full`` all that the definition allows."""
+    shown = build_object(build, status=status)
+    item = {name: shown[name] for name in ("id", "status", "startedAt", "buildNumber")}
+    item |= {"usageTotalUsd": _cost(build)[1], "meta": {"origin": "API"}}
+    if full:
+        item |= {name: shown[name] for name in ("actId", "userId", "finishedAt", "meta")}
+        item["buildNumberInt"] = _number_int(build)
+    return item
 
 
 def actor_object(owner: Registered) -> dict[str, Any]:
@@ -129,7 +124,7 @@ def actor_object(owner: Registered) -> dict[str, Any]:
                 "buildId": build.id,
                 "buildNumber": build.number,
                 "buildNumberInt": _number_int(build),
-                "finishedAt": None if build.finished_at is None else iso(build.finished_at),
+                "finishedAt": build_object(build)["finishedAt"],
             }
             for tag, build in owner.tagged.items()
         },
@@ -248,10 +243,6 @@ def _definition(build: Build) -> dict[str, Any]:
     schema = '{"title": "Input", "type": "object", "schemaVersion": 1, "properties": {}}'
     definition = {"actorSpecification": 1, "name": build.owner.actor.name, "version": build.version, "readme": readme}
     return {"readme": readme, "inputSchema": schema, "actorDefinition": definition}
-
-
-def _meta(build: Build) -> dict[str, str]:
-    return {"origin": "API", "clientIp": build.client_ip, "userAgent": build.user_agent}
 
 
 def _number_int(build: Build) -> int:

@@ -39,6 +39,9 @@ class Emulator:
     :param token: the one API token that is valid.
     :param build_seconds: how long a build takes; 0: as short as possible.
     :param memory_mbytes: the account's limit; an unfinished build takes 4096.
+    :param full_lists: whether items of lists show all that Apify's definition allows. By default they show what
+        recorded ones do: neither the ``User-Agent`` of who started a build, nor its Actor's id.
+    :param clock_offset: seconds by which Apify's clock is ahead of this machine's; negative: behind.
     :param seed: makes build ids and faults with a probability repeatable.
     :param ssl_certfile: PEM file with a certificate; makes it an HTTPS server.
     :param ssl_keyfile: PEM file with its key; default: in the same file.
@@ -52,13 +55,22 @@ class Emulator:
         token: str = DEFAULT_TOKEN,
         build_seconds: float = 5.0,
         memory_mbytes: int = 65536,
+        full_lists: bool = False,
+        clock_offset: float = 0.0,
         seed: int = 0,
         ssl_certfile: str | None = None,
         ssl_keyfile: str | None = None,
     ) -> None:
         self.url = ""
         self._address = (host, port)
-        self._world = World(token=token, build_seconds=build_seconds, memory_mbytes=memory_mbytes, seed=seed)
+        self._world = World(
+            token=token,
+            build_seconds=build_seconds,
+            memory_mbytes=memory_mbytes,
+            full_lists=full_lists,
+            clock_offset=clock_offset,
+            seed=seed,
+        )
         self._faults = Faults(seed)
         self._ssl = None
         if ssl_certfile is not None:
@@ -125,6 +137,14 @@ class Emulator:
     @memory_mbytes.setter
     def memory_mbytes(self, mbytes: int) -> None:
         self._world.memory_mbytes = mbytes
+
+    @property
+    def full_lists(self) -> bool:
+        return self._world.full_lists
+
+    @full_lists.setter
+    def full_lists(self, full: bool) -> None:
+        self._world.full_lists = full
 
     @property
     def requests(self) -> list[RequestRecord]:

@@ -62,7 +62,11 @@ class Registered:
 
 @dataclass(eq=False)
 class Build:
-    """One build; times are seconds since the epoch, ``seconds`` is how long it is to take."""
+    """
+    One build; times are seconds since the epoch, ``seconds`` is how long it is to take.
+
+    ``clock_offset`` seconds are added to the times that are shown.
+    """
 
     id: str
     owner: Registered
@@ -76,6 +80,7 @@ class Build:
     user_agent: str
     outcome: str
     seconds: float
+    clock_offset: float
     started_at: float = field(default_factory=time.time)
     finished_at: float | None = None
     status: str = "READY"
@@ -125,11 +130,22 @@ class World:
 
     :param build_seconds: how long a build takes, READY included.
     :param memory_mbytes: account limit for all unfinished builds, which take 4096 each.
+    :param full_lists: whether list items show all that the definition allows, or as little as recorded ones.
+    :param clock_offset: seconds by which the platform's clock is ahead of this machine's.
     :param seed: makes build ids repeatable.
     """
 
-    def __init__(self, *, token: str, build_seconds: float, memory_mbytes: int, seed: int) -> None:
-        self._initial = (token, build_seconds, memory_mbytes)
+    def __init__(
+        self,
+        *,
+        token: str,
+        build_seconds: float,
+        memory_mbytes: int,
+        full_lists: bool,
+        clock_offset: float,
+        seed: int,
+    ) -> None:
+        self._initial = (token, build_seconds, memory_mbytes, full_lists, clock_offset)
         self._random = random.Random(seed)
         self.builds: dict[str, Build] = {}
         self.reset()
@@ -141,7 +157,7 @@ class World:
         self.unfinished: set[Build] = set()
         self.requests: deque[RequestRecord] = deque(maxlen=100_000)
         self.actors: dict[str, Registered] = {}
-        self.token, self.build_seconds, self.memory_mbytes = self._initial
+        self.token, self.build_seconds, self.memory_mbytes, self.full_lists, self.clock_offset = self._initial
         for actor in _ACTORS:
             self.add_actor(actor)
         for build in forgotten.values():
@@ -209,6 +225,7 @@ class World:
             user_agent=user_agent,
             outcome=actor.outcome,
             seconds=seconds,
+            clock_offset=self.clock_offset,
         )
         self.builds[build.id] = build
         self.unfinished.add(build)

@@ -75,6 +75,14 @@ def seconds_of(retry_after: str | None) -> float | None:
         return None
 
 
+def clock_offset(date: str | None) -> float | None:
+    """Give the seconds by which the server's clock is ahead, by its ``Date`` header; ``None`` for none or nonsense."""
+    try:
+        return parsedate_to_datetime(date or "").timestamp() - time.time()
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
 #: Why no answer came, in words that help; the texts of libraries quote URLs and addresses.
 _KINDS = {
     "certificate": "the server's certificate is not trusted: set the connection's ca_bundle if a company's own"

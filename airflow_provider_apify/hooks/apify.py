@@ -188,16 +188,23 @@ class ApifyHook(BaseHook):
         return self._call(request, Build.from_api, attempts=attempts)
 
     def list_builds(
-        self, actor_id: str, *, limit: int = api.PAGE_LIMIT, desc: bool = True, attempts: int = ATTEMPTS
+        self,
+        actor_id: str,
+        *,
+        limit: int = api.PAGE_LIMIT,
+        offset: int = 0,
+        desc: bool = True,
+        attempts: int = ATTEMPTS,
     ) -> list[Build]:
         """
         List an Actor's builds by start time, one page (``GET /v2/acts/:actorId/builds``).
 
         :param limit: most builds to give, 1 to 1000.
+        :param offset: how many builds to pass over, 0 or more.
         :param desc: newest first.
         """
         with _arguments():
-            request = api.list_builds(actor_id, limit=limit, desc=desc)
+            request = api.list_builds(actor_id, limit=limit, offset=offset, desc=desc)
         return self._call(request, _builds, attempts=attempts)
 
     def get_build_log(self, build_id: str, *, tail_lines: int = 20, attempts: int = ATTEMPTS) -> str:
@@ -295,6 +302,11 @@ class ApifyHook(BaseHook):
     def settings(self) -> Settings:
         """The checked connection."""
         return self._connected().settings
+
+    @property
+    def clock_offset(self) -> float | None:
+        """Seconds by which Apify's clock is ahead of this machine's, by its last answer; ``None``: there was none."""
+        return self._transport.clock_offset if self._transport else None
 
     def _connected(self) -> SyncTransport:
         if self._transport is None:

@@ -24,6 +24,8 @@ class SyncTransport:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        #: Seconds by which Apify's clock is ahead of this machine's, by its last answer.
+        self.clock_offset: float | None = None
         self._session = self._new_session()
 
     def close(self) -> None:
@@ -41,6 +43,7 @@ class SyncTransport:
         session = self._new_session() if fresh else self._session
         try:
             response = self._open(session, request, fingerprint)
+            self.clock_offset = answers.clock_offset(response.headers.get("Date"))
             with response:
                 body = b"".join(self._chunks(request, response, answers.BODY_LIMIT + 1))
             body = answers.without(self.settings.token, response.status_code, body)

@@ -2,8 +2,11 @@
 Start a build once.
 
 Apify has no idempotency key, but it records the ``User-Agent`` of whoever starts a build and lists an Actor's builds
-newest first (API §1.3, §3.3). So the request that starts a build carries a fingerprint of the attempt, and whoever
-does not know whether a build was started looks for that fingerprint before sending again.
+newest first. So the request that starts a build carries a fingerprint of the attempt, and whoever does not know whether
+a build was started looks for that fingerprint before sending again.
+
+An item of a list need not show the ``User-Agent``; the build itself does. So each listed build that may be the one is
+got, once. While there is doubt, nothing is started.
 """
 
 from __future__ import annotations
@@ -11,13 +14,15 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Protocol
 
-from airflow_provider_apify.api.errors import ApiError, NotFoundError
+from airflow_provider_apify.api.errors import ApiError, AuthenticationError, NotFoundError, PermissionDeniedError
 from airflow_provider_apify.api.model import Build
-from airflow_provider_apify.api.requests import Repeat, may_repeat
+from airflow_provider_apify.api.requests import PAGE_LIMIT, Repeat, may_repeat
 from airflow_provider_apify.jobs.wait import backoff
 
 #: Pauses in seconds between looks for a build whose start got no answer: replicas lag, the official client allows 3 s.
@@ -26,6 +31,14 @@ LOOK_AGAIN = (0.0, 0.5, 1.0, 2.0)
 SENDS = 3
 #: How often a start that Apify has provably not accepted is sent in all: with the pauses between, for about a minute.
 ATTEMPTS = 8
+#: Most builds that a try gets to find its own among them, and the most seconds that one look may take.
+MOST_GETS, LONGEST_LOOK = 2000, 300.0
+#: Seconds by which a time is put back to be sure, where Apify's clock is known and where it is not.
+SLACK, BLIND_SLACK = 60.0, 600.0
+#: Origins that Apify's definition gives to jobs that no API request started. A new one may be ours.
+ORIGINS_OF_OTHERS = frozenset(
+    {"DEVELOPMENT", "WEB", "SCHEDULER", "TEST", "WEBHOOK", "ACTOR", "CLI", "CI", "STANDBY", "MCP", "APIFY_AI"}
+)
 
 _FINGERPRINT = re.compile(r"\bairflow/([0-9a-f]{32})\.(\d{1,9})\b")
 
@@ -57,13 +70,55 @@ class Fingerprint:
         return f"airflow/{self.task}.{self.epoch}"
 
 
+class Clock(str, Enum):
+    """Whose clock a time was read from."""
+
+    APIFY = "apify"
+    #: That of this process, whose distance to Apify's is known once an answer has come.
+    OURS = "ours"
+    #: That of another machine of Airflow's.
+    OTHERS = "others"
+
+
+@dataclass(frozen=True)
+class Moment:
+    """When a first start may have been sent: seconds since the epoch, and by whose clock."""
+
+    at: float
+    clock: Clock
+
+    def by_apify(self, offset: float | None) -> Moment:
+        """
+        Give the same by Apify's clock, as well as it can be known.
+
+        :param offset: seconds by which Apify's clock is ahead of ours; ``None``: no answer has said.
+        """
+        if self.clock is Clock.APIFY or offset is None:
+            return self
+        return Moment(self.at + offset, Clock.APIFY if self.clock is Clock.OURS else self.clock)
+
+    def earliest(self, offset: float | None) -> float:
+        """Give the earliest start time that Apify may show for a build that was started then."""
+        then = self.by_apify(offset)
+        return then.at - (SLACK if then.clock is Clock.APIFY else BLIND_SLACK)
+
+    def is_before(self, build: Build, offset: float | None) -> bool:
+        """Whether ``build`` may have been started then or later."""
+        return build.started_at is None or build.started_at.timestamp() >= self.earliest(offset)
+
+
 @dataclass(frozen=True)
 class Remembered:
-    """What an earlier try of the task wrote down: its fingerprint and the build that it had."""
+    """
+    What an earlier try of the task wrote down before its first start, and again with the build that it had.
+
+    :param build_id: ``None``: it was about to start one.
+    :param unsure: whether the attempt may have a further build, of a request whose answer was lost.
+    """
 
     fingerprint: Fingerprint
-    #: ``None``: it was about to start one.
     build_id: str | None
+    unsure: bool = True
 
 
 class Calls(Protocol):
@@ -78,14 +133,20 @@ class Calls(Protocol):
     def send(self) -> Build:
         """Send the request that starts a build, exactly once."""
 
-    def recent(self) -> Sequence[Build]:
-        """List the Actor's newest builds."""
+    def recent(self, offset: int, /) -> Sequence[Build]:
+        """List up to ``PAGE_LIMIT`` of the Actor's builds, newest first, without the ``offset`` newest."""
+
+    def excludes(self, build: Build, /) -> bool:
+        """Whether a listed build, by what it is of, cannot be one that ``send`` started."""
 
     def get(self, build_id: str, /) -> Build: ...
 
     def abort(self, build_id: str, /) -> object: ...
 
     def pause(self, seconds: float, /) -> object: ...
+
+    def clock_offset(self) -> float | None:
+        """Give the seconds by which Apify's clock is ahead of this machine's, as its last answer showed."""
 
     def stopped(self) -> bool:
         """Whether the task is being ended: nothing more may be started."""
@@ -96,9 +157,16 @@ class Calls(Protocol):
 
 @dataclass(frozen=True)
 class Started:
+    """
+    The one build of an attempt.
+
+    :param adopted: whether it was there already, started by an earlier try or by a request whose answer was lost.
+    :param unsure: whether the attempt may have a further build, of a request whose answer was lost.
+    """
+
     build: Build
-    #: Whether the build was there already, started by an earlier try or by a request whose answer was lost.
     adopted: bool
+    unsure: bool
 
 
 class Superseded(Exception):
@@ -108,11 +176,20 @@ class Superseded(Exception):
     outcome_unknown = False
 
 
+class StartUnclear(Exception):
+    """Apify cannot be made to say whether the attempt has a build already, so none is started; the message says why."""
+
+    #: Whether a request of this try may have started a build.
+    outcome_unknown = False
+
+
 def start_once(
     calls: Calls,
     mark: Fingerprint,
     *,
     first_try: bool,
+    since: Moment,
+    earlier_tries: bool,
     remembered: Remembered | None = None,
     abort_earlier: bool = True,
     say: Callable[[str], None] = lambda line: None,
@@ -121,33 +198,39 @@ def start_once(
     Give the one build of the attempt ``mark``: the one that is there, or a new one.
 
     :param first_try: nobody can have started a build for this task before: no look is needed.
+    :param since: when the first start of this attempt may have been sent.
+    :param earlier_tries: whether a try before this one belongs to the attempt.
     :param remembered: what an earlier try wrote down, if anything.
     :param abort_earlier: abort unfinished builds of attempts before this one.
     :raises Superseded: see there.
+    :raises StartUnclear: see there. Retryable: the next try looks.
     :raises ApiError: no build could be started. With ``outcome_unknown`` set, one may have been; the next try looks.
     """
-
-    def look() -> Build | None:
-        return _look(calls, mark, remembered, abort_earlier, say)
-
+    ours = remembered if remembered is not None and remembered.fingerprint == mark else None
+    unsure = earlier_tries and (ours is None or ours.unsure)
+    looks = _Looks(calls, mark, remembered, since, abort_earlier, say)
     lost: list[ApiError] = []
     try:
+        if ours and ours.build_id and not ours.unsure and (build := _usable(calls, ours.build_id)):
+            return Started(build, adopted=True, unsure=False)
         # A try that wrote down that it was about to start, and no id, may have started a build not listed yet.
-        in_doubt = remembered is not None and remembered.fingerprint == mark and remembered.build_id is None
+        in_doubt = ours is not None and ours.build_id is None
         for seconds in () if first_try else LOOK_AGAIN if in_doubt else LOOK_AGAIN[:1]:
             calls.pause(seconds)
-            if build := look():
-                return Started(build, adopted=True)
+            if build := looks.look():
+                return Started(build, True, unsure)
         calls.prepare()
         calls.intend()
         refused = 0
         while True:
             if calls.stopped():
                 raise Superseded("The task is being ended: no build is started.")
-            if calls.stale() and (build := look()):
-                return Started(build, adopted=True)
+            if calls.stale():
+                unsure = True
+                if build := looks.look():
+                    return Started(build, True, unsure)
             try:
-                return _only(calls, calls.send(), look)
+                return _only(calls, calls.send(), looks, unsure or bool(lost))
             except ApiError as error:
                 if not error.outcome_unknown:
                     refused += 1
@@ -161,76 +244,192 @@ def start_once(
                 say(f"{error} Apify may have started the build: looking for it before sending again.")
             for seconds in LOOK_AGAIN:
                 calls.pause(seconds)
-                if build := look():
-                    return Started(build, adopted=True)
+                if build := looks.look():
+                    return Started(build, True, unsure or len(lost) > 1)
             if len(lost) == SENDS:
                 raise lost[-1]
-    except (ApiError, Superseded) as error:
+    except (ApiError, Superseded, StartUnclear) as error:
         error.outcome_unknown = bool(lost)
         raise
 
 
-def _only(calls: Calls, build: Build, look: Callable[[], Build | None]) -> Started:
-    """Give the build just started or, if the try was frozen meanwhile, the older one of the try that replaced it."""
+def may_be(listed: Iterable[Build], since: Moment, offset: float | None) -> list[Build]:
+    """
+    Give the builds of a list that may be one that was started ``since`` then, and still do, the nearest first.
+
+    Those that show a User-Agent speak for themselves. Of the others, unfinished ones are always among them.
+
+    :param offset: see :meth:`Moment.by_apify`.
+    """
+    then = since.by_apify(offset).at
+
+    def distance(build: Build) -> float:
+        return abs(build.started_at.timestamp() - then) if build.started_at else 0.0
+
+    def is_candidate(build: Build) -> bool:
+        if build.user_agent or build.origin in ORIGINS_OF_OTHERS or not (build.is_live or build.is_succeeded):
+            return False
+        return build.is_live or since.is_before(build, offset)
+
+    return sorted(filter(is_candidate, listed), key=distance)
+
+
+def _usable(calls: Calls, build_id: str) -> Build | None:
+    """Get the build that an earlier try had for certain; ``None``: it will not do."""
     try:
-        found = look() if calls.stale() else None
+        build = calls.get(build_id)
+    except NotFoundError:
+        return None
+    return build if build.is_live or build.is_succeeded else None
+
+
+def _only(calls: Calls, build: Build, looks: _Looks, unsure: bool) -> Started:
+    """Give the build just started or, if the try was frozen meanwhile, the older one of the try that replaced it."""
+    if not calls.stale():
+        return Started(build, False, unsure)
+    try:
+        found = looks.look()
     except Superseded:
         _abort(calls, build)
         raise
-    except ApiError:
+    except (ApiError, StartUnclear):
         found = None
     if found is None or found.id == build.id:
-        return Started(build, adopted=False)
+        return Started(build, False, unsure=True)
     _abort(calls, build)  # the list may not show it yet
-    return Started(found, adopted=True)
+    return Started(found, True, unsure=True)
 
 
-def _look(
-    calls: Calls,
-    mark: Fingerprint,
-    remembered: Remembered | None,
-    abort_earlier: bool,
-    say: Callable[[str], None],
-) -> Build | None:
-    """Find this attempt's build; abort what is too much of it, and what earlier attempts left unfinished."""
-    unlisted: ApiError | None = None
-    recent: Sequence[Build] = ()
-    try:
-        recent = calls.recent()
-    except ApiError as error:
-        if remembered is None:
-            raise
-        unlisted = error
-    marked = [(build, found) for build in recent if (found := Fingerprint.found_in(build.user_agent))]
-    if remembered and remembered.build_id and all(build.id != remembered.build_id for build, _ in marked):
+class _Looks:
+    """The looks of one try for its attempt's build. What a build has said of itself is remembered from look to look."""
+
+    def __init__(
+        self,
+        calls: Calls,
+        mark: Fingerprint,
+        remembered: Remembered | None,
+        since: Moment,
+        abort_earlier: bool,
+        say: Callable[[str], None],
+    ) -> None:
+        self._calls = calls
+        self._mark = mark
+        self._remembered = remembered
+        self._since = since
+        self._abort_earlier = abort_earlier
+        self._say = say
+        self._gets = 0
+        #: Whose a build is, by its id; ``None``: not this provider's.
+        self._whose: dict[str, Fingerprint | None] = {}
+        if remembered and remembered.build_id:
+            self._whose[remembered.build_id] = remembered.fingerprint
+
+    def look(self) -> Build | None:
+        """Find this attempt's build; abort what is too much of it, and what earlier attempts left unfinished."""
+        mark = self._mark
+        unlisted: ApiError | None = None
+        builds: dict[str, Build] = {}
         try:
-            marked.append((calls.get(remembered.build_id), remembered.fingerprint))
+            builds = self._listed()
+        except ApiError as error:
+            if self._remembered is None:
+                raise
+            unlisted = error
+        if self._remembered and (build_id := self._remembered.build_id) and build_id not in builds:
+            try:
+                builds[build_id] = self._calls.get(build_id)
+            except NotFoundError:
+                pass
+        self._ask(builds)
+        ours = [(build, whose.epoch) for build, whose in self._known(builds.values()) if whose.task == mark.task]
+        if any(epoch > mark.epoch for _, epoch in ours):
+            raise Superseded(
+                "A newer attempt of this task has started its build: this try starts none. (Raising retries between two"
+                " tries looks the same: clear the task to build anew.)"
+            )
+        if self._abort_earlier:
+            for build, epoch in ours:
+                if epoch < mark.epoch and build.is_live:
+                    self._say(f"Aborting build {build}, left unfinished by an earlier attempt of this task.")
+                    _abort(self._calls, build)
+        usable = self._usable(builds.values())
+        for build in usable[1:]:
+            if build.is_live:
+                self._say(f"Aborting build {build}: this attempt already has build {usable[0]}.")
+                _abort(self._calls, build)
+        if usable:
+            return usable[0]
+        if unlisted:
+            raise unlisted
+        return None
+
+    def _listed(self) -> dict[str, Build]:
+        """List the newest builds, as many pages as reach back to the first start."""
+        builds: dict[str, Build] = {}
+        while True:
+            page = self._calls.recent(len(builds))
+            builds.update((build.id, build) for build in page)
+            if len(page) < PAGE_LIMIT or not self._since.is_before(page[-1], self._calls.clock_offset()):
+                return builds
+            if len(builds) >= MOST_GETS:
+                raise StartUnclear(f"more than {MOST_GETS} builds of that time may be the one")
+
+    def _ask(self, builds: dict[str, Build]) -> None:
+        """Get each listed build that may be this task's and does not say so, and put it in its place."""
+        offset = self._calls.clock_offset()
+        candidates = [
+            build
+            for build in may_be(builds.values(), self._since, offset)
+            if build.id not in self._whose and not self._calls.excludes(build)
+        ]
+        if len(candidates) > 10:
+            self._say(f"Asking Apify for {len(candidates)} builds of the Actor, to find this task's among them.")
+        ends = time.monotonic() + LONGEST_LOOK
+        for build in candidates:
+            if self._calls.stopped():
+                raise Superseded("The task is being ended: no build is started.")
+            if self._gets >= MOST_GETS or time.monotonic() > ends:
+                if self._usable(builds.values()):
+                    return
+                raise StartUnclear(f"{len(candidates)} builds of that time may be the one, more than can be asked for")
+            self._get(build, builds)
+
+    def _get(self, build: Build, builds: dict[str, Build]) -> None:
+        """Ask whose ``build`` is, and put what comes in its place."""
+        self._gets += 1
+        try:
+            got = self._calls.get(build.id)
         except NotFoundError:
-            pass
-    ours = [(build, found.epoch) for build, found in marked if found.task == mark.task]
-    if any(epoch > mark.epoch for _, epoch in ours):
-        raise Superseded(
-            "A newer attempt of this task has started its build: this try starts none. (Raising retries between two"
-            " tries looks the same: clear the task to build anew.)"
+            return  # deleted, or not there yet: the next look asks again
+        except PermissionDeniedError:
+            self._whose[build.id] = None
+            return
+        except AuthenticationError:
+            raise
+        except ApiError as error:
+            raise StartUnclear(f"build {build} may be the one and cannot be read ({error})") from None
+        if not got.user_agent and self._since.is_before(got, self._calls.clock_offset()):
+            raise StartUnclear(f"build {build} may be the one, and Apify does not show who started it")
+        self._whose[got.id] = Fingerprint.found_in(got.user_agent)
+        builds[got.id] = got
+
+    def _known(self, builds: Iterable[Build]) -> Iterator[tuple[Build, Fingerprint]]:
+        """Give the builds that some task of this provider started, and which."""
+        for build in builds:
+            whose = self._whose.get(build.id) or Fingerprint.found_in(build.user_agent)
+            if whose:
+                yield build, whose
+
+    def _usable(self, builds: Iterable[Build]) -> list[Build]:
+        """Give the builds of this attempt that may still do, the one to keep first."""
+        return sorted(
+            (
+                build
+                for build, whose in self._known(builds)
+                if whose == self._mark and (build.is_succeeded or build.is_live)
+            ),
+            key=lambda build: (not build.is_succeeded, build.started_at is None, build.started_at, build.id),
         )
-    if abort_earlier:
-        for build, epoch in ours:
-            if epoch < mark.epoch and build.is_live:
-                say(f"Aborting build {build}, left unfinished by an earlier attempt of this task.")
-                _abort(calls, build)
-    usable = sorted(
-        (build for build, epoch in ours if epoch == mark.epoch and (build.is_succeeded or build.is_live)),
-        key=lambda build: (not build.is_succeeded, build.started_at is None, build.started_at, build.id),
-    )
-    for build in usable[1:]:
-        if build.is_live:
-            say(f"Aborting build {build}: this attempt already has build {usable[0]}.")
-            _abort(calls, build)
-    if usable:
-        return usable[0]
-    if unlisted:
-        raise unlisted
-    return None
 
 
 def _abort(calls: Calls, build: Build) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -19,10 +20,20 @@ from airflow_provider_apify.exceptions import (
     ApifyBuildTimeout,
     ApifyConfigurationError,
     ApifyException,
+    ApifyStartUnclearError,
     ApifySupersededError,
     to_event,
 )
-from airflow_provider_apify.jobs.start import Fingerprint, Remembered, Started, Superseded, start_once
+from airflow_provider_apify.jobs.start import (
+    Clock,
+    Fingerprint,
+    Moment,
+    Remembered,
+    Started,
+    StartUnclear,
+    Superseded,
+    start_once,
+)
 from airflow_provider_apify.jobs.version import version_to_build
 from airflow_provider_apify.links.build import ApifyBuildLink
 from airflow_provider_apify.operators.hold import Hold
@@ -182,15 +193,26 @@ class ApifyBuildOperator(BaseOperator):
             ti.dag_id, ti.run_id, dag_run.start_date or dag_run.run_after, ti.task_id, ti.map_index, epoch=epoch
         )
         first_try = ti.try_number <= 1
-        remembered = None if first_try else self._recall(context, epoch)
+        earlier_tries = ti.try_number > epoch
+        remembered, since = (None, None) if first_try else self._recall(context, epoch)
         if remembered:
             # A clear of a finished run gives it a new start date; this task has had builds under the old one.
             mark = Fingerprint(remembered.fingerprint.task, epoch)
+        if not earlier_tries:
+            since = Moment(begun, Clock.OURS)
+        elif since is None or (remembered and remembered.fingerprint != mark):
+            since = Moment((dag_run.start_date or dag_run.run_after).timestamp(), Clock.OTHERS)
+
+        def remember(build_id: str | None = None, unsure: bool = True) -> None:
+            self._remember(context, mark, build_id, since.by_apify(hook.clock_offset), unsure)
+
         start = partial(
             start_once,
-            _Calls(hook, ti, mark, parameters, begun, partial(self._remember, context, mark, None)),
+            _Calls(hook, ti, mark, parameters, begun, remember),
             mark,
             first_try=first_try,
+            since=since,
+            earlier_tries=earlier_tries,
             remembered=remembered,
             abort_earlier=self.abort_on_kill,
             say=self.log.warning,
@@ -199,7 +221,15 @@ class ApifyBuildOperator(BaseOperator):
             started = self._hold.start(self.actor_id, mark, start)  # type: ignore[union-attr]
         except Superseded as error:
             raise ApifySupersededError(str(error)) from None
-        self._remember(context, mark, started.build.id)
+        except StartUnclear as error:
+            raise ApifyStartUnclearError(
+                f"No build of Actor {self.actor_id} was started, since this task may have started one already: {error}"
+                f" (connection {self.apify_conn_id!r}).\nA retry asks again. To build without knowing, clear the task."
+            ) from None
+        remember(started.build.id, started.unsure)
+        if started.adopted and started.build.act_id is None:
+            # It comes from a list, whose items need not say so.
+            return replace(started, build=hook.get_build(started.build.id))
         return started
 
     def _wait(self, hook: ApifyHook, build: Build) -> Build:
@@ -242,27 +272,31 @@ class ApifyBuildOperator(BaseOperator):
         """Give the build that this try had before it deferred."""
         ti = context["ti"]
         build_id = ti.xcom_pull(task_ids=ti.task_id, key="build_id", map_indexes=ti.map_index)
-        if not build_id and (remembered := self._recall(context, 0)):
+        if not build_id and (remembered := self._recall(context, 0)[0]):
             build_id = remembered.build_id
         return build_id or None
 
-    def _recall(self, context: Context, epoch: int) -> Remembered | None:
-        """Read what an earlier try wrote down, on Airflow 3.3; that survives a clear."""
+    def _recall(self, context: Context, epoch: int) -> tuple[Remembered | None, Moment | None]:
+        """Read what an earlier try wrote down, on Airflow 3.3, and since when its attempt starts; survives a clear."""
         store = context.get("task_state_store")
         try:
             record: Any = store.get(_STORE_KEY) if store is not None else None
             # The build of another Actor is none of this attempt's, though the task is the same.
             same = record["actor_id"] == self.actor_id
-            return Remembered(
-                Fingerprint(record["task"], int(record["epoch"]) if same else epoch - 1), record["build_id"]
-            )
+            mark = Fingerprint(record["task"], int(record["epoch"]) if same else epoch - 1)
+            since = None
+            if "since" in record:
+                # What was that machine's own clock is another machine's here.
+                clock = Clock.APIFY if record.get("clock") == Clock.APIFY.value else Clock.OTHERS
+                since = Moment(float(record["since"]), clock)
+            return Remembered(mark, record["build_id"], record.get("unsure") is not False), since
         except (KeyError, TypeError, ValueError):
-            return None
+            return None, None
         except Exception as error:
             self.log.warning("Airflow's task state store could not be read (%s): looking at Apify only.", error)
-            return None
+            return None, None
 
-    def _remember(self, context: Context, mark: Fingerprint, build_id: str | None) -> None:
+    def _remember(self, context: Context, mark: Fingerprint, build_id: str | None, since: Moment, unsure: bool) -> None:
         store = context.get("task_state_store")
         if store is None:
             return
@@ -272,6 +306,9 @@ class ApifyBuildOperator(BaseOperator):
                 "epoch": mark.epoch,
                 "actor_id": self.actor_id,
                 "build_id": build_id,
+                "since": since.at,
+                "clock": since.clock.value,
+                "unsure": unsure,
             }
             store.set(_STORE_KEY, record)
         except Exception as error:
@@ -322,6 +359,7 @@ class _Calls:
         self._mark = mark
         self._parameters = parameters
         self.get = hook.get_build
+        self.clock_offset = lambda: hook.clock_offset
         self.pause = hook.stopping.wait
         self.stopped = hook.stopping.is_set
         self._looked_at = begun
@@ -346,9 +384,13 @@ class _Calls:
         if build.abort_took:
             metrics.count("aborted", self._ti, build.act_id)
 
-    def recent(self) -> list[Build]:
+    def recent(self, offset: int) -> list[Build]:
         self._looked_at = time.time()
-        return self._hook.list_builds(self._parameters["actor_id"])
+        return self._hook.list_builds(self._parameters["actor_id"], offset=offset)
+
+    def excludes(self, build: Build) -> bool:
+        version, number = self._parameters["version"], build.build_number
+        return version is not None and number is not None and not number.startswith(f"{version}.")
 
 
 def _switch(name: str, value: object) -> bool | None:

@@ -13,7 +13,8 @@ import contextvars
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import TimeoutError as NotInTime
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,11 +23,12 @@ from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTas
 from airflow_provider_apify import metrics
 from airflow_provider_apify.exceptions import ApifyBuildTimeout
 from airflow_provider_apify.jobs.ownership import Unknown, may_abort, state_of
-from airflow_provider_apify.jobs.start import Fingerprint
+from airflow_provider_apify.jobs.start import Clock, Fingerprint, Moment, may_be
 
 if TYPE_CHECKING:
     from airflow.sdk.types import Logger
 
+    from airflow_provider_apify.api.model import Build
     from airflow_provider_apify.hooks.apify import ApifyHook
     from airflow_provider_apify.jobs.start import Started
 
@@ -37,6 +39,8 @@ T = TypeVar("T")
 STATE_LIMIT, ID_LIMIT, KILL_LIMIT = 2.2, 2.2, 4.7
 #: Seconds that the end of a try waits for the same id: no SIGKILL is coming then.
 PATIENCE = 60.0
+#: Builds that a task being killed asks for at a time, to find its own.
+_ASKED_AT_ONCE = 5
 #: Ways to end a try after which Airflow, or the user's deadline, lets no other try go on with the build.
 _FINAL = (AirflowFailException, AirflowTaskTimeout, ApifyBuildTimeout)
 
@@ -59,6 +63,7 @@ class Hold:
         self._next_try = ti.try_number <= ti.max_tries
         self._actor_id = ""
         self._fingerprint: Fingerprint | None = None
+        self._since = Moment(time.time(), Clock.OURS)
         self._build_id: str | None = None
         #: Set when nothing more can become known of a build.
         self._known = threading.Event()
@@ -69,6 +74,7 @@ class Hold:
     def start(self, actor_id: str, fingerprint: Fingerprint, start: Callable[[], Started]) -> Started:
         """Run ``start`` in a thread of its own, so that its answer can still come while ``on_kill`` waits for it."""
         self._actor_id, self._fingerprint = actor_id, fingerprint
+        self._since = Moment(time.time(), Clock.OURS)
         self._maybe_started = True
         future: Future[Started] = Future()
 
@@ -90,7 +96,7 @@ class Hold:
         self._build_id = build_id
         self._known.set()
         if self._given_up and build_id:
-            self._abort_now(self._log.warning, attempts=3)
+            self._abort_now(self._log.warning, attempts=3, seconds=0)
 
     def release(self) -> None:
         """The build has ended, or is somebody else's business from here on."""
@@ -129,7 +135,7 @@ class Hold:
         self._hook.stopping.set()
         if self._maybe_started:
             self._known.wait(PATIENCE)
-        self._abort_now(self._log.warning, attempts=3)
+        self._abort_now(self._log.warning, attempts=3, seconds=PATIENCE)
 
     def _kill(self, report: list[str]) -> None:
         begun = time.monotonic()
@@ -142,17 +148,17 @@ class Hold:
             return
         if self._maybe_started:
             self._known.wait(max(0.0, begun + ID_LIMIT - time.monotonic()))
-        self._abort_now(report.append, attempts=2)
+        self._abort_now(report.append, attempts=2, seconds=(begun + KILL_LIMIT - time.monotonic()) / 2)
 
-    def _abort_now(self, say: Callable[[str], object], attempts: int) -> None:
-        """Abort the build and say how that went."""
+    def _abort_now(self, say: Callable[[str], object], *, attempts: int, seconds: float) -> None:
+        """Abort the build, after at most ``seconds`` to find it if need be, and say how that went."""
         self._abort = False
         self._given_up = True
         if self._build_id is None and not self._maybe_started:
             say("No build was started.")
             return
         try:
-            build_id = self._build_id or self._listed()
+            build_id = self._build_id or self._found(seconds)
             if build_id is None:
                 say(self._search_advice("A build may have been started."))
                 return
@@ -168,12 +174,32 @@ class Hold:
             metrics.count("aborted", self._ti, build.act_id)
         self._aborted = True
 
-    def _listed(self) -> str | None:
-        """Look for the build of a start whose answer has not come."""
-        for build in self._hook.quick().list_builds(self._actor_id, attempts=1):
-            if Fingerprint.found_in(build.user_agent) == self._fingerprint and build.is_live:
+    def _found(self, seconds: float) -> str | None:
+        """Look among the Actor's builds for the one of a start whose answer has not come, for ``seconds`` at most."""
+        hook = self._hook.quick()
+        listed = hook.list_builds(self._actor_id, attempts=1)
+        for build in listed:
+            if self._is_ours(build):
                 return build.id
+        ask = ThreadPoolExecutor(_ASKED_AT_ONCE, "apify-find")
+        try:
+            # A session is for one thread.
+            answers = [
+                ask.submit(self._hook.quick().get_build, build.id, attempts=1)
+                for build in may_be(listed, self._since, hook.clock_offset)
+                if build.is_live and self._since.is_before(build, hook.clock_offset)
+            ]
+            for answer in as_completed(answers, timeout=seconds):
+                if answer.exception() is None and self._is_ours(answer.result()):
+                    return answer.result().id
+        except NotInTime:
+            pass
+        finally:
+            ask.shutdown(wait=False, cancel_futures=True)
         return None
+
+    def _is_ours(self, build: Build) -> bool:
+        return build.is_live and Fingerprint.found_in(build.user_agent) == self._fingerprint
 
     def _search_advice(self, what: str) -> str:
         return (

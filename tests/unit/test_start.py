@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,14 +15,26 @@ from airflow_provider_apify.api.errors import (
     ApiError,
     AuthenticationError,
     CapacityError,
+    InvalidRequestError,
     NetworkError,
     NotFoundError,
+    PermissionDeniedError,
     RateLimitError,
     ServerError,
 )
 from airflow_provider_apify.api.model import Build
+from airflow_provider_apify.api.requests import PAGE_LIMIT
 from airflow_provider_apify.hooks.answers import headers
-from airflow_provider_apify.jobs.start import LOOK_AGAIN, Fingerprint, Remembered, Superseded, start_once
+from airflow_provider_apify.jobs.start import (
+    LOOK_AGAIN,
+    Clock,
+    Fingerprint,
+    Moment,
+    Remembered,
+    StartUnclear,
+    Superseded,
+    start_once,
+)
 from airflow_provider_apify.jobs.wait import FIRST_PAUSE
 
 TASK = ("dag", "run", "2026-11-23", "task", -1)
@@ -44,6 +56,17 @@ class WorkerDied(BaseException):
     """The process is gone: nothing catches it."""
 
 
+_full_lists = [False]
+
+
+@pytest.fixture(autouse=True, scope="module", params=[False, True], ids=["plain lists", "full lists"])
+def full_lists(request: pytest.FixtureRequest) -> Iterator[bool]:
+    """Every promise holds whatever lists show of a build."""
+    _full_lists.append(request.param)
+    yield request.param
+    _full_lists.pop()
+
+
 @dataclass
 class Apify:
     """Apify as a start sees it: builds, a list that may lag, answers that may be lost."""
@@ -55,6 +78,9 @@ class Apify:
     #: Errors of the next requests for the list; ``None`` for one that is answered.
     list_errors: list[ApiError | None] = field(default_factory=list)
     rewrites_user_agent: bool = False
+    #: Whether the list shows the User-Agent, as Apify's definition allows and no recorded list does.
+    full_lists: bool = field(default_factory=lambda: _full_lists[-1])
+    clock_offset_seen: float | None = 0.0
     stops_at_send: int = 99
     is_stale: bool = False
     builds: dict[str, Build] = field(default_factory=dict)
@@ -72,7 +98,7 @@ class Apify:
             f"b{self._clock}",
             status,
             started_at=pendulum.datetime(2026, 11, 23).add(seconds=self._clock if started is None else started),
-            meta={"userAgent": user_agent},
+            meta={"origin": "API", "userAgent": user_agent},
         )
         self.builds[build.id] = build
         return build
@@ -85,6 +111,10 @@ class Apify:
 
     def sent(self) -> int:
         return self.calls.count("send")
+
+    def done(self) -> list[str]:
+        """What was called, but for the questions whose a build is."""
+        return [call for call in self.calls if call != "get"]
 
     # What start_once calls.
 
@@ -112,7 +142,7 @@ class Apify:
             raise ServerError("bad gateway", status=502)
         return build
 
-    def recent(self) -> Sequence[Build]:
+    def recent(self, offset: int, /) -> Sequence[Build]:
         error = self.list_errors.pop(0) if self.list_errors else None
         if error:
             self.calls.append("list fails")
@@ -120,7 +150,15 @@ class Apify:
         self.calls.append("list")
         listed = [build for build in self.builds.values() if not self.missing_for.get(build.id)]
         self.missing_for = {build_id: max(0, lag - 1) for build_id, lag in self.missing_for.items()}
-        return sorted(listed, key=lambda build: str(build.started_at), reverse=True)
+        if not self.full_lists:
+            listed = [replace(build, meta={**(build.meta or {}), "userAgent": None}) for build in listed]
+        return sorted(listed, key=lambda build: str(build.started_at), reverse=True)[offset : offset + PAGE_LIMIT]
+
+    def excludes(self, build: Build, /) -> bool:
+        return build.build_number is not None
+
+    def clock_offset(self) -> float | None:
+        return self.clock_offset_seen
 
     def get(self, build_id: str, /) -> Build:
         self.calls.append("get")
@@ -143,19 +181,29 @@ class Apify:
         return self.sent() >= self.stops_at_send
 
 
+#: When the first try of the attempt sent its first start.
+SINCE = Moment(pendulum.datetime(2026, 11, 23).timestamp(), Clock.APIFY)
+
+
+def start(apify: Apify, **options: Any) -> Any:
+    """The first try of a task."""
+    options = {"first_try": True, "earlier_tries": False, "since": SINCE, **options}
+    return start_once(apify, MARK, **options)
+
+
 def retry(apify: Apify, **options: Any) -> Any:
-    return start_once(apify, MARK, first_try=False, **options)
+    return start(apify, **{"first_try": False, "earlier_tries": True, **options})
 
 
 def test_first_try_sends_once_without_looking() -> None:
     apify = Apify()
-    started = start_once(apify, MARK, first_try=True)
+    started = start(apify)
     assert (apify.calls, started.adopted, started.build.id) == (["send"], False, "b1")
 
 
 def test_lost_answer_adopts_the_build_that_was_started() -> None:
     apify = Apify(sends=[LOST_AFTER])
-    started = start_once(apify, MARK, first_try=True)
+    started = start(apify)
     assert (started.build.id, started.adopted) == ("b1", True)
     assert (apify.sent(), len(apify.builds)) == (1, 1)
 
@@ -163,19 +211,19 @@ def test_lost_answer_adopts_the_build_that_was_started() -> None:
 @pytest.mark.parametrize("lag", [1, 2, 3])
 def test_lost_answer_adopts_a_build_that_the_list_shows_late(lag: int) -> None:
     apify = Apify(sends=[LOST_AFTER], lags=[lag])
-    assert start_once(apify, MARK, first_try=True).build.id == "b1"
+    assert start(apify).build.id == "b1"
     assert (apify.sent(), apify.calls.count("list")) == (1, lag + 1)
 
 
 def test_looks_go_on_for_longer_than_replicas_lag() -> None:
     apify = Apify(sends=[LOST_BEFORE])
-    start_once(apify, MARK, first_try=True)
+    start(apify)
     assert sum(apify.pauses) >= 3 and apify.pauses == sorted(apify.pauses)
 
 
 def test_request_lost_before_the_work_is_sent_again_after_looking() -> None:
     apify = Apify(sends=[LOST_BEFORE])
-    started = start_once(apify, MARK, first_try=True)
+    started = start(apify)
     assert (started.adopted, len(apify.builds)) == (False, 1)
     assert apify.calls[0] == apify.calls[-1] == "send" and set(apify.calls[1:-1]) == {"list"}
 
@@ -183,7 +231,7 @@ def test_request_lost_before_the_work_is_sent_again_after_looking() -> None:
 def test_start_gives_up_with_its_last_error_and_says_that_a_build_may_be_there() -> None:
     apify = Apify(sends=[LOST_BEFORE] * 9)
     with pytest.raises(NetworkError, match="timed out") as caught:
-        start_once(apify, MARK, first_try=True)
+        start(apify)
     assert caught.value.outcome_unknown
     assert 1 < apify.sent() < 9 and apify.calls[-1] == "list"
     assert apify.pauses == [*LOOK_AGAIN] * apify.sent()
@@ -192,7 +240,7 @@ def test_start_gives_up_with_its_last_error_and_says_that_a_build_may_be_there()
 def test_failure_of_the_look_after_a_lost_answer_says_that_a_build_may_be_there() -> None:
     apify = Apify(sends=[LOST_AFTER], list_errors=[RateLimitError("slow down", status=429)])
     with pytest.raises(ApiError) as caught:
-        start_once(apify, MARK, first_try=True)
+        start(apify)
     assert caught.value.outcome_unknown
     assert apify.sent() == 1
 
@@ -200,7 +248,7 @@ def test_failure_of_the_look_after_a_lost_answer_says_that_a_build_may_be_there(
 def test_end_of_the_task_after_a_lost_answer_says_that_a_build_may_be_there() -> None:
     apify = Apify(sends=[LOST_AFTER], lags=[99], stops_at_send=1)
     with pytest.raises(Superseded) as caught:
-        start_once(apify, MARK, first_try=True)
+        start(apify)
     assert getattr(caught.value, "outcome_unknown", False)
     assert apify.sent() == 1
 
@@ -209,7 +257,7 @@ def test_end_of_the_task_after_a_lost_answer_says_that_a_build_may_be_there() ->
 def test_failure_that_proves_that_nothing_started_is_sent_again(error: ApiError) -> None:
     apify = Apify(sends=[error, error])
     said: list[str] = []
-    assert not start_once(apify, MARK, first_try=True, say=said.append).adopted
+    assert not start(apify, say=said.append).adopted
     assert apify.calls == ["send"] * 3
     first, second = apify.pauses
     assert FIRST_PAUSE / 2 <= first <= FIRST_PAUSE <= second <= 2 * FIRST_PAUSE
@@ -220,7 +268,7 @@ def test_failure_that_proves_that_nothing_started_is_raised_in_the_end() -> None
     error = RateLimitError("slow down", status=429)
     apify = Apify(sends=[error] * 20)
     with pytest.raises(RateLimitError) as caught:
-        start_once(apify, MARK, first_try=True)
+        start(apify)
     assert caught.value is error and not error.outcome_unknown
     assert apify.sent() == 8
 
@@ -233,8 +281,8 @@ def test_a_try_frozen_between_two_requests_looks_before_it_sends_again() -> None
         apify.is_stale = True
 
     apify.pause = freeze  # type: ignore[method-assign]
-    started = start_once(apify, MARK, first_try=True)
-    assert (apify.calls, started.build.id, started.adopted) == (["send", "list"], "b1", True)
+    started = start(apify)
+    assert (apify.done(), started.build.id, started.adopted) == (["send", "list"], "b1", True)
 
 
 @pytest.mark.parametrize("lag", [0, 9])
@@ -248,7 +296,7 @@ def test_a_try_frozen_in_its_request_gives_way_to_the_one_that_replaced_it(lag: 
         return send()
 
     apify.send = freeze  # type: ignore[method-assign]
-    started = start_once(apify, MARK, first_try=True)
+    started = start(apify)
     assert (started.build.id, started.adopted) == ("b1", True)
     assert apify.statuses() == ["RUNNING", "ABORTED"]
 
@@ -269,13 +317,13 @@ def test_a_try_that_was_overtaken_in_its_request_aborts_what_it_started() -> Non
     apify = Apify()
     apify.add(LATER)
     with pytest.raises(Superseded, match=r"^A newer attempt of this task has started its build"):
-        start_once(frozen_while_sending(apify), MARK, first_try=True)
+        start(frozen_while_sending(apify))
     assert apify.statuses() == ["RUNNING", "ABORTED"]
 
 
 def test_a_try_frozen_in_its_request_keeps_its_build_while_the_list_cannot_be_read() -> None:
     apify = frozen_while_sending(Apify(list_errors=[ServerError("bad gateway", status=502)]))
-    started = start_once(apify, MARK, first_try=True)
+    started = start(apify)
     assert (started.build.id, started.adopted, apify.statuses()) == ("b1", False, ["READY"])
 
 
@@ -283,7 +331,8 @@ def test_a_try_frozen_in_its_request_keeps_its_build_while_the_list_cannot_be_re
 def test_each_start_is_written_down_before_it_is_sent(first_try: bool) -> None:
     apify = Apify()
     apify.add(MARK, "FAILED")
-    start_once(apify, MARK, first_try=first_try, remembered=None if first_try else Remembered(MARK, "b1"))
+    remembered = None if first_try else Remembered(MARK, "b1")
+    start(apify, first_try=first_try, earlier_tries=not first_try, remembered=remembered)
     assert (apify.intended, apify.sent()) == ([0], 1)
 
 
@@ -304,7 +353,7 @@ def test_nothing_is_written_down_if_there_is_a_build() -> None:
 def test_failure_that_proves_that_nothing_started_is_raised_at_once(error: ApiError) -> None:
     apify = Apify(sends=[error])
     with pytest.raises(type(error)) as caught:
-        start_once(apify, MARK, first_try=True)
+        start(apify)
     assert caught.value is error
     assert (apify.calls, apify.pauses) == (["send"], [])
 
@@ -343,7 +392,7 @@ def test_retry_adopts_a_build_that_may_still_do(status: str) -> None:
     build = apify.add(MARK, status)
     started = retry(apify)
     assert (started.build, started.adopted) == (build, True)
-    assert apify.calls == ["list"]
+    assert apify.calls == (["list"] if apify.full_lists else ["list", "get"])
 
 
 @pytest.mark.parametrize("status", ["FAILED", "ABORTED", "TIMED-OUT", "ABORTING", "TIMING-OUT"])
@@ -384,7 +433,7 @@ def test_builds_without_a_start_time_converge_too() -> None:
 
 def test_second_start_behind_a_stale_list_converges_at_the_next_look() -> None:
     apify = Apify(sends=[LOST_AFTER], lags=[20])
-    assert start_once(apify, MARK, first_try=True).build.id == "b2"
+    assert start(apify).build.id == "b2"
     assert apify.statuses() == ["READY", "READY"]
     apify.missing_for.clear()
     assert retry(apify).build.id == "b1"
@@ -405,7 +454,7 @@ def test_new_attempt_neither_adopts_nor_aborts_an_ended_build_of_an_earlier_one(
     apify = Apify()
     apify.add(EARLIER, status)
     assert not retry(apify).adopted
-    assert (apify.calls, apify.statuses()) == (["list", "send"], [status, "READY"])
+    assert (apify.done(), apify.statuses()) == (["list", "send"], [status, "READY"])
 
 
 def test_new_attempt_aborts_none_if_told_so() -> None:
@@ -427,13 +476,14 @@ def test_builds_of_others_are_neither_adopted_nor_aborted(mark: object) -> None:
 
 @pytest.mark.parametrize("status", ["RUNNING", "SUCCEEDED", "FAILED"])
 def test_try_that_was_overtaken_starts_and_aborts_nothing(status: str) -> None:
-    apify = Apify()
+    # One that failed is not asked whose it is.
+    apify = Apify(full_lists=_full_lists[-1] or status == "FAILED")
     apify.add(EARLIER)
     apify.add(MARK)
     apify.add(LATER, status)
     with pytest.raises(Superseded, match="newer attempt"):
         retry(apify)
-    assert (apify.calls, apify.statuses()) == (["list"], ["RUNNING", "RUNNING", status])
+    assert (apify.done(), apify.statuses()) == (["list"], ["RUNNING", "RUNNING", status])
 
 
 def test_try_that_was_overtaken_learns_it_from_what_was_written_down() -> None:
@@ -448,14 +498,14 @@ def test_try_that_was_overtaken_learns_it_from_what_was_written_down() -> None:
 def test_task_being_ended_starts_nothing(first_try: bool) -> None:
     apify = Apify(stops_at_send=0)
     with pytest.raises(Superseded, match="being ended"):
-        start_once(apify, MARK, first_try=first_try)
+        start(apify, first_try=first_try)
     assert apify.builds == {}
 
 
 def test_remembered_build_is_adopted_though_its_user_agent_was_rewritten() -> None:
     apify = Apify(rewrites_user_agent=True)
     build = apify.add(MARK)
-    assert retry(apify, remembered=Remembered(MARK, build.id)).build == build
+    assert retry(apify, remembered=Remembered(MARK, build.id)).build.id == build.id
     assert apify.sent() == 0
 
 
@@ -476,7 +526,7 @@ def test_remembered_build_of_an_earlier_attempt_is_aborted_though_its_user_agent
 def test_remembered_build_that_was_deleted_is_replaced() -> None:
     apify = Apify()
     assert not retry(apify, remembered=Remembered(MARK, "gone")).adopted
-    assert apify.calls == ["list", "get", "send"]
+    assert apify.done() == ["list", "send"]
 
 
 def test_nothing_is_sent_while_the_remembered_build_cannot_be_read() -> None:
@@ -522,11 +572,14 @@ def test_whatever_happens_one_build_of_an_attempt_is_left(
     remembered: Remembered | None = None
     for number in range(1, 7):
         try:
-            build = start_once(apify, MARK, first_try=number == 1, remembered=remembered).build
+            started = start(apify, first_try=number == 1, earlier_tries=number > 1, remembered=remembered)
         except (ApiError, WorkerDied):
+            # Written down before each first start.
+            remembered = Remembered(MARK, None) if with_store and apify.intended else remembered
             continue
+        build = started.build
         if with_store:
-            remembered = Remembered(MARK, build.id)
+            remembered = Remembered(MARK, build.id, started.unsure)
         if number not in fails_in_tries:
             break
         apify.end(build, "FAILED")
@@ -595,7 +648,7 @@ def test_retry_in_doubt_looks_until_the_list_can_have_caught_up() -> None:
     apify = Apify()
     build = apify.add(MARK)
     apify.missing_for[build.id] = 2
-    started = start_once(apify, MARK, first_try=False, remembered=Remembered(MARK, None))
+    started = retry(apify, remembered=Remembered(MARK, None))
     assert (started.build.id, started.adopted, apify.sent()) == (build.id, True, 0)
 
 
@@ -603,5 +656,243 @@ def test_first_try_that_was_frozen_looks_before_it_starts() -> None:
     """Its worker may have been given up for dead, and the retry have started the build."""
     apify = Apify(is_stale=True)
     build = apify.add(MARK)
-    started = start_once(apify, MARK, first_try=True)
+    started = start(apify)
     assert (started.build.id, started.adopted, apify.sent()) == (build.id, True, 0)
+
+
+def test_a_build_that_an_earlier_try_had_for_certain_costs_one_request() -> None:
+    apify = Apify()
+    build = apify.add(MARK)
+    started = retry(apify, remembered=Remembered(MARK, build.id, unsure=False))
+    assert (started.build, started.adopted, started.unsure, apify.calls) == (build, True, False, ["get"])
+
+
+@pytest.mark.parametrize("status", ["FAILED", "ABORTING", "deleted"])
+def test_a_build_that_an_earlier_try_had_for_certain_and_that_will_not_do_is_replaced(status: str) -> None:
+    apify = Apify()
+    build = apify.add(MARK, status)
+    if status == "deleted":
+        del apify.builds[build.id]
+    started = retry(apify, remembered=Remembered(MARK, build.id, unsure=False))
+    assert (started.adopted, apify.done()) == (False, ["list", "send"])
+
+
+@pytest.mark.parametrize(
+    ("sends", "unsure"),
+    [([ANSWERED], False), ([RateLimitError("slow down")], False), ([LOST_AFTER], False), ([LOST_BEFORE], True)],
+    ids=["answered", "refused, then answered", "lost and found", "lost, then answered"],
+)
+def test_a_start_says_whether_a_further_build_may_be_there(sends: list[str | ApiError], unsure: bool) -> None:
+    assert start(Apify(sends=list(sends))).unsure is unsure
+
+
+@pytest.mark.parametrize(
+    ("remembered", "unsure"),
+    [
+        (None, True),
+        (Remembered(MARK, None), True),
+        (Remembered(MARK, "b1"), True),
+        (Remembered(MARK, "b1", unsure=False), False),
+        (Remembered(EARLIER, "b1", unsure=False), True),
+    ],
+    ids=["nothing", "an intent", "a build in doubt", "a build", "an earlier attempt"],
+)
+def test_doubt_stays_from_try_to_try(remembered: Remembered | None, unsure: bool) -> None:
+    apify = Apify()
+    apify.add(MARK, "FAILED")
+    assert retry(apify, remembered=remembered).unsure is unsure
+
+
+def test_the_first_try_after_a_clear_is_in_no_doubt() -> None:
+    assert not start(Apify(), first_try=False).unsure
+
+
+def times(*seconds: int, status: str = "SUCCEEDED", mark: object = OTHER, **fields: Any) -> Apify:
+    """Builds of others that began so many seconds after the attempt's first start."""
+    apify = Apify(full_lists=False)
+    for second in seconds:
+        build = apify.add(mark, status, started=second)
+        apify.builds[build.id] = replace(build, **fields)
+    return apify
+
+
+def asked(apify: Apify, **options: Any) -> int:
+    """How many builds a retry asks about."""
+    retry(apify, **options)
+    return apify.calls.count("get")
+
+
+def test_only_builds_that_may_be_the_one_are_asked_whose_they_are() -> None:
+    assert asked(times(-3600, -59, 0, 59, 3600)) == 4
+    assert asked(times(-3600, status="RUNNING")) == 1, "unfinished"
+    assert asked(times(-3600, status="SOMETHING-NEW")) == 1
+    assert asked(times(-3600, started_at=None)) == 1
+    for status in ("FAILED", "ABORTED", "TIMED-OUT", "ABORTING", "TIMING-OUT"):
+        assert asked(times(0, status=status)) == 0
+    assert asked(times(0, build_number="another version")) == 0
+
+
+@pytest.mark.parametrize("origin", ["WEB", "SCHEDULER", "CLI", "CI", "MCP", "API", "AIRFLOW", None])
+def test_builds_of_an_origin_known_to_be_of_others_are_not_asked(origin: str | None) -> None:
+    apify = times(0)
+    (build,) = apify.builds.values()
+    apify.builds[build.id] = replace(build, meta={"origin": origin, "userAgent": "a browser"})
+    assert asked(apify) == (origin in ("API", "AIRFLOW", None))
+
+
+#: Whose clock the time of the first start is by, how far Apify's is ahead of ours, and the earliest build to ask about.
+WINDOWS = {
+    "Apify's": (Clock.APIFY, 7200.0, -60),
+    "Apify's, with ours unknown": (Clock.APIFY, None, -60),
+    "ours": (Clock.OURS, 7200.0, 7200 - 60),
+    "ours, behind": (Clock.OURS, -7200.0, -7200 - 60),
+    "ours, with Apify's unknown": (Clock.OURS, None, -600),
+    "another machine's": (Clock.OTHERS, 7200.0, 7200 - 600),
+    "another machine's, with Apify's unknown": (Clock.OTHERS, None, -600),
+}
+
+
+@pytest.mark.parametrize(("clock", "offset", "earliest"), WINDOWS.values(), ids=WINDOWS)
+def test_the_time_of_a_first_start_is_put_back_to_be_sure(clock: Clock, offset: float | None, earliest: int) -> None:
+    for second, expected in ((earliest, 1), (earliest - 1, 0)):
+        apify = times(second)
+        apify.clock_offset_seen = offset
+        assert asked(apify, since=Moment(SINCE.at, clock)) == expected
+
+
+def test_the_builds_nearest_to_the_first_start_are_asked_first() -> None:
+    apify = times(900, 5, 30, 600)
+    order: list[str] = []
+    get = apify.get
+    apify.get = lambda build_id: order.append(build_id) or get(build_id)  # type: ignore[method-assign, func-returns-value]
+    retry(apify)
+    assert order == ["b2", "b3", "b4", "b1"]
+
+
+def test_what_a_build_has_said_is_remembered_from_look_to_look() -> None:
+    apify = times(1, 2, 3)
+    apify.sends = [LOST_BEFORE]
+    start(apify)
+    assert (apify.calls.count("list"), apify.calls.count("get")) == (len(LOOK_AGAIN), 3)
+
+
+@pytest.mark.parametrize("sends", [[], [LOST_BEFORE]], ids=["before a start", "after a lost answer"])
+@pytest.mark.parametrize(
+    "error",
+    [ServerError("down"), RateLimitError("slow down"), InvalidRequestError("bad")],
+    ids=lambda e: type(e).__name__,
+)
+def test_doubt_starts_nothing(error: ApiError, sends: list[str | ApiError]) -> None:
+    """A build that may be the attempt's cannot be read."""
+    apify = times(1)
+    apify.sends = list(sends)
+
+    def get(build_id: str, /) -> Build:
+        raise error
+
+    apify.get = get  # type: ignore[method-assign]
+    with pytest.raises(StartUnclear, match=f"build .*b1.* may be the one and cannot be read .{error}.") as caught:
+        start(apify) if sends else retry(apify)
+    assert apify.sent() == len(sends)
+    assert caught.value.outcome_unknown is bool(sends)
+
+
+def test_a_token_refused_while_looking_is_said_as_such() -> None:
+    apify = times(1)
+
+    def get(build_id: str, /) -> Build:
+        raise AuthenticationError("who are you")
+
+    apify.get = get  # type: ignore[method-assign]
+    with pytest.raises(AuthenticationError):
+        retry(apify)
+    assert apify.sent() == 0
+
+
+def test_a_build_that_this_token_may_not_see_is_not_the_one() -> None:
+    apify = times(1)
+    apify.sends = [LOST_BEFORE]
+    questions = 0
+
+    def get(build_id: str, /) -> Build:
+        nonlocal questions
+        questions += 1
+        raise PermissionDeniedError("not yours")
+
+    apify.get = get  # type: ignore[method-assign]
+    assert not retry(apify).adopted
+    assert questions == 1
+
+
+def test_a_build_listed_before_it_can_be_read_is_asked_again() -> None:
+    apify = Apify(full_lists=False)
+    build = apify.add(MARK)
+    get, missing = apify.get, [True, True]
+
+    def get_late(build_id: str, /) -> Build:
+        if missing and missing.pop():
+            raise NotFoundError("not yet")
+        return get(build_id)
+
+    apify.get = get_late  # type: ignore[method-assign]
+    assert retry(apify, remembered=Remembered(MARK, None)).build.id == build.id
+    assert apify.sent() == 0
+
+
+@pytest.mark.parametrize(
+    ("second", "status", "unclear"), [(0, "RUNNING", True), (0, "SUCCEEDED", True), (-99, "RUNNING", False)]
+)
+def test_a_build_that_does_not_say_who_started_it_is_a_doubt_if_it_began_since(
+    second: int, status: str, unclear: bool
+) -> None:
+    apify = times(second, status=status, meta={"origin": "API"})
+    if unclear:
+        with pytest.raises(StartUnclear, match="does not show who started it"):
+            retry(apify)
+    else:
+        assert not retry(apify).adopted
+    assert apify.sent() == (not unclear)
+
+
+def test_a_bound_that_is_met_starts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("airflow_provider_apify.jobs.start.MOST_GETS", 3)
+    with pytest.raises(StartUnclear, match="more than can be asked for"):
+        retry(times(1, 2, 3, 4))
+    monkeypatch.setattr("airflow_provider_apify.jobs.start.LONGEST_LOOK", -1.0)
+    with pytest.raises(StartUnclear, match="more than can be asked for"):
+        retry(times(1))
+
+
+def test_a_bound_that_is_met_after_the_build_was_found_does_no_harm(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("airflow_provider_apify.jobs.start.MOST_GETS", 3)
+    apify = times(10, 20, 30, 40)
+    build = apify.add(MARK, started=1)
+    assert retry(apify).build == build
+
+
+@pytest.mark.parametrize(("others", "pages"), [(PAGE_LIMIT - 2, 1), (PAGE_LIMIT + 1, 2)])
+def test_the_list_is_read_back_to_the_first_start(others: int, pages: int) -> None:
+    apify = times(*range(10, 10 + others), status="FAILED")
+    build = apify.add(MARK, started=1)
+    assert retry(apify).build == build
+    assert apify.calls.count("list") == pages
+
+
+def test_a_list_that_reaches_back_is_read_no_further() -> None:
+    apify = times(*range(-PAGE_LIMIT, 0), status="FAILED")
+    retry(apify)
+    assert apify.calls.count("list") == 1
+
+
+def test_a_list_longer_than_can_be_read_starts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("airflow_provider_apify.jobs.start.MOST_GETS", PAGE_LIMIT)
+    with pytest.raises(StartUnclear, match="more than 1000 builds of that time"):
+        retry(times(*range(PAGE_LIMIT), status="FAILED"))
+
+
+def test_a_task_being_ended_asks_no_further() -> None:
+    apify = times(1, 2, 3)
+    apify.stops_at_send = 0
+    with pytest.raises(Superseded, match="being ended"):
+        retry(apify)
+    assert "get" not in apify.calls

@@ -60,7 +60,8 @@ def test_builds_that_take_no_time_are_over_at_once(api: Api, emulator: Emulator)
     ]
 
 
-def test_build_numbers_count_per_actor_and_version(api: Api) -> None:
+def test_build_numbers_count_per_actor_and_version(api: Api, emulator: Emulator) -> None:
+    emulator.full_lists = True
     started = [api.start("two-versions", version)["buildNumber"] for version in ("0.0", "1.0", "0.0", "1.0")]
     assert started == ["0.0.1", "1.0.1", "0.0.2", "1.0.2"]
     items = api("GET", "/actors/~two-versions/builds").json()["data"]["items"]
