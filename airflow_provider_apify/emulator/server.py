@@ -147,6 +147,14 @@ class Emulator:
         self._world.full_lists = full
 
     @property
+    def clock_offset(self) -> float:
+        return self._world.clock_offset
+
+    @clock_offset.setter
+    def clock_offset(self, seconds: float) -> None:
+        self._world.clock_offset = seconds
+
+    @property
     def requests(self) -> list[RequestRecord]:
         """The requests since the start or since ``clear_ledger``, oldest first; the last 100 000 at most."""
         return self._call(lambda: [replace(record) for record in self._world.requests])

@@ -208,7 +208,7 @@ def start_once(
     """
     ours = remembered if remembered is not None and remembered.fingerprint == mark else None
     unsure = earlier_tries and (ours is None or ours.unsure)
-    looks = _Looks(calls, mark, remembered, since, abort_earlier, say)
+    looks = _Looks(calls, mark, remembered, since, abort_earlier, say, may_be_there=earlier_tries)
     lost: list[ApiError] = []
     try:
         if ours and ours.build_id and not ours.unsure and (build := _usable(calls, ours.build_id)):
@@ -226,9 +226,10 @@ def start_once(
             if calls.stopped():
                 raise Superseded("The task is being ended: no build is started.")
             if calls.stale():
-                unsure = True
+                unsure = looks.may_be_there = True
                 if build := looks.look():
                     return Started(build, True, unsure)
+            looks.may_be_there = True
             try:
                 return _only(calls, calls.send(), looks, unsure or bool(lost))
             except ApiError as error:
@@ -311,7 +312,11 @@ class _Looks:
         since: Moment,
         abort_earlier: bool,
         say: Callable[[str], None],
+        *,
+        may_be_there: bool,
     ) -> None:
+        #: Whether a start of this attempt may have been sent. If not, only what earlier attempts left is looked for.
+        self.may_be_there = may_be_there
         self._calls = calls
         self._mark = mark
         self._remembered = remembered
@@ -380,7 +385,7 @@ class _Looks:
         candidates = [
             build
             for build in may_be(builds.values(), self._since, offset)
-            if build.id not in self._whose and not self._calls.excludes(build)
+            if build.id not in self._whose and not self._calls.excludes(build) and (self.may_be_there or build.is_live)
         ]
         if len(candidates) > 10:
             self._say(f"Asking Apify for {len(candidates)} builds of the Actor, to find this task's among them.")
@@ -408,7 +413,7 @@ class _Looks:
             raise
         except ApiError as error:
             raise StartUnclear(f"build {build} may be the one and cannot be read ({error})") from None
-        if not got.user_agent and self._since.is_before(got, self._calls.clock_offset()):
+        if not got.user_agent and self.may_be_there and self._since.is_before(got, self._calls.clock_offset()):
             raise StartUnclear(f"build {build} may be the one, and Apify does not show who started it")
         self._whose[got.id] = Fingerprint.found_in(got.user_agent)
         builds[got.id] = got

@@ -227,16 +227,16 @@ class ApifyBuildOperator(BaseOperator):
                 f" (connection {self.apify_conn_id!r}).\nA retry asks again. To build without knowing, clear the task."
             ) from None
         remember(started.build.id, started.unsure)
-        if started.adopted and started.build.act_id is None:
-            # It comes from a list, whose items need not say so.
-            return replace(started, build=hook.get_build(started.build.id))
+        build = started.build
+        if started.adopted and (build.act_id is None or (build.is_terminal and build.stats is None)):
+            # It comes from a list, whose items do not say so.
+            return replace(started, build=hook.get_build(build.id))
         return started
 
     def _wait(self, hook: ApifyHook, build: Build) -> Build:
         say = partial(outcome.say_status, self)
         if build.is_terminal:
-            # An adopted build comes from a list, whose items lack the stats.
-            return hook.get_build(build.id)
+            return build
         if self.wait_for_finish:
             try:
                 return hook.wait_for_build(build.id, timeout=self.wait_for_finish, on_status=say)

@@ -120,6 +120,19 @@ def test_a_lost_worker(point: Stuck, deferrable: bool, store: int, rig: Rig, api
     ends_well(task, apify, "SUCCEEDED")
 
 
+@pytest.mark.parametrize("store", [0, 404], ids=["with the task store", "on an older Airflow"])
+@pytest.mark.parametrize("point", START_NOT_KEPT.values(), ids=START_NOT_KEPT)
+def test_a_lost_worker_where_lists_show_all(point: Stuck, store: int, rig: Rig, apify: Emulator) -> None:
+    rig.airflow.store = store
+    apify.full_lists = True
+    task = lose(rig, point)
+    apify.clear_ledger()
+    task.retry()
+    ends_well(task, apify, "SUCCEEDED")
+    asked = [record for record in apify.requests if record.path.startswith("/v2/actor-builds/")]
+    assert all("waitForFinish" in record.query for record in asked), "nobody had to be asked whose the build is"
+
+
 @pytest.mark.parametrize("point", KEPT.values(), ids=KEPT)
 def test_a_lost_worker_behind_a_proxy_that_rewrites_the_user_agent(point: Stuck, rig: Rig, apify: Emulator) -> None:
     """Where the id is kept in the task store, nothing needs to be found."""

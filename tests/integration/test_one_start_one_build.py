@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
 import pytest
 
 from airflow_provider_apify.emulator import Emulator, Fault
 from tests.features import STORE
-from tests.integration.conftest import ended, operator, starts, statuses
+from tests.integration.conftest import ended, operator, start_build, starts, statuses
+from tests.rows import builds_are
 from tests.runner import Runner, Supervisor
 
 START = {"method": "POST", "path": "/v2/acts/*/builds"}
@@ -190,3 +193,104 @@ def test_the_start_carries_no_wait_for_finish(apify: Emulator, runner: Runner) -
     assert runner.run_to_end(lambda: operator(wait_for_finish=30)).xcoms["summary"]["status"] == "SUCCEEDED"
     (start,) = [request for request in apify.requests if request.method == "POST"]
     assert start.query == "version=0.0"
+
+
+@pytest.mark.parametrize("full_lists", [False, True], ids=["plain lists", "full lists"])
+def test_a_lost_answer_costs_a_list_and_where_that_shows_no_user_agent_each_build_of_that_time(
+    full_lists: bool, apify: Emulator, runner: Runner
+) -> None:
+    apify.build_seconds = 30
+    apify.full_lists = full_lists
+    other = start_build(apify)
+    apify.clear_ledger()
+    apify.add_fault(Fault("lost-answer", **START))
+    outcome = runner.run(operator(version="0.0"))
+    list_ = "/v2/acts/~hello-world/builds"
+    asked = [] if full_lists else [f"/v2/actor-builds/{outcome.xcoms['build_id']}", f"/v2/actor-builds/{other}"]
+    assert sorted(request.path for request in apify.requests) == sorted([list_, list_, *asked])
+    assert (outcome.xcoms["build_id"], len(apify.builds)) == (apify.builds[1]["id"], 2)
+
+
+@pytest.mark.parametrize("hours", [-2, 2])
+def test_a_build_is_found_by_apifys_clock(hours: int, supervisor: Supervisor, runner: Runner) -> None:
+    """Though it has ended by then, and this machine's clock tells another time."""
+    with Emulator(build_seconds=0, clock_offset=hours * 3600) as apify:
+        supervisor.connections["apify_default"].update(host=apify.url)
+        apify.add_fault(Fault("lost-answer", **START))
+        outcome = runner.run_to_end(lambda: operator(wait_for_completion=True))
+        builds_are(apify, "SUCCEEDED")
+        assert outcome.xcoms["build_id"] == apify.builds[0]["id"]
+
+
+@pytest.mark.parametrize("after", ["a lost answer", "a lost worker"])
+def test_doubt_starts_no_build_and_leaves_the_next_try_to_ask_again(
+    after: str, apify: Emulator, supervisor: Supervisor, runner: Runner
+) -> None:
+    apify.build_seconds = 30
+    supervisor.has_store = after == "a lost answer"
+    if after == "a lost worker":
+        runner.run(operator(version="0.0", retries=2))
+        runner.retry()
+    else:
+        apify.add_fault(Fault("lost-answer", **START))
+    refusal = {"error": {"type": "invalid-request", "message": "Not now."}}
+    apify.add_fault(Fault("status", status=400, body=refusal, method="GET", path="/v2/actor-builds/*"))
+    outcome = runner.run(operator(version="0.0", retries=2))
+    assert (outcome.state, type(outcome.error).__name__) == ("up_for_retry", "ApifyStartUnclearError")
+    assert "No build of Actor ~hello-world was started" in str(outcome.error)
+    assert "(connection 'apify_default').\nA retry asks again." in str(outcome.error)
+    runner.retry()
+    assert runner.run(operator(version="0.0", retries=2)).xcoms["build_id"] == apify.builds[0]["id"]
+    builds_are(apify, "RUNNING")
+
+
+def test_a_build_of_that_time_that_does_not_say_who_started_it_is_a_doubt(apify: Emulator, runner: Runner) -> None:
+    apify.build_seconds = 30
+    apify.add_fault(Fault("user-agent", value="", **START))
+    start_build(apify)
+    apify.add_fault(Fault("reset", **START))
+    outcome = runner.run(operator(version="0.0", retries=1))
+    assert (outcome.state, type(outcome.error).__name__) == ("up_for_retry", "ApifyStartUnclearError")
+    assert "Apify does not show who started it" in str(outcome.error)
+    assert len(apify.builds) == 1
+
+    runner.clear(operator(retries=1))
+    assert runner.run(operator(version="0.0", retries=1)).state == "success", "the advice works"
+    assert len(apify.builds) == 2
+
+
+def test_another_process_finds_the_build_by_the_time_that_was_written_down(
+    apify: Emulator, supervisor: Supervisor, runner: Runner
+) -> None:
+    """Only what began since then is asked about, not all that began since the run did."""
+    apify.build_seconds = 0
+    runner.run_started -= dt.timedelta(days=3)
+    apify.clock_offset = -7200
+    for _ in range(3):
+        start_build(apify)
+    apify.clock_offset = 0
+    runner.run(operator(version="0.0", retries=1))
+    supervisor.store["apify_build"]["build_id"] = None
+    apify.clear_ledger()
+    runner.retry()
+    assert runner.run(operator(version="0.0", retries=1)).state == "success"
+    builds_are(apify, *["SUCCEEDED"] * 4)
+    assert sum(request.path.startswith("/v2/actor-builds/") for request in apify.requests) == 1
+
+
+STORE_DOWN = pytest.mark.parametrize("store", [pytest.param(True, marks=STORE.needed), False], ids=["", "no store"])
+
+
+@STORE_DOWN
+def test_a_retry_that_knows_its_build_for_certain_asks_for_nothing_else(
+    store: bool, apify: Emulator, supervisor: Supervisor, runner: Runner
+) -> None:
+    apify.build_seconds = 30
+    supervisor.has_store = store
+    first = runner.run(operator(version="0.0", retries=1))
+    apify.clear_ledger()
+    runner.retry()
+    assert runner.run(operator(version="0.0", retries=1)).xcoms["build_id"] == first.xcoms["build_id"]
+    asked = [request.path for request in apify.requests]
+    build = f"/v2/actor-builds/{first.xcoms['build_id']}"
+    assert asked == ([build] if store else ["/v2/acts/~hello-world/builds", build])

@@ -707,6 +707,17 @@ def test_the_first_try_after_a_clear_is_in_no_doubt() -> None:
     assert not start(Apify(), first_try=False).unsure
 
 
+def test_the_first_try_after_a_clear_asks_only_what_an_earlier_attempt_may_have_left() -> None:
+    apify = Apify(full_lists=False)
+    apify.add(EARLIER, "SUCCEEDED")
+    left = apify.add(EARLIER, "RUNNING")
+    silent = apify.add("", "RUNNING")
+    apify.builds[silent.id] = replace(silent, meta={"origin": "API"})
+    start(apify, first_try=False)
+    assert apify.statuses() == ["SUCCEEDED", "ABORTED", "RUNNING", "READY"]
+    assert (apify.calls.count("get"), left.id) == (2, "b2")
+
+
 def times(*seconds: int, status: str = "SUCCEEDED", mark: object = OTHER, **fields: Any) -> Apify:
     """Builds of others that began so many seconds after the attempt's first start."""
     apify = Apify(full_lists=False)
