@@ -23,14 +23,13 @@ from airflow_provider_apify.exceptions import (
     to_event,
 )
 from airflow_provider_apify.jobs.start import Fingerprint, Remembered, Started, Superseded, start_once
-from airflow_provider_apify.jobs.version import version_to_build
 from airflow_provider_apify.links.build import ApifyBuildLink
 from airflow_provider_apify.operators.hold import Hold
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
 
-    from airflow_provider_apify.api.model import Build
+    from airflow_provider_apify.api.model import Actor, Build
     from airflow_provider_apify.hooks.apify import ApifyHook
 
 #: Key of what a try writes down for later tries, in Airflow's task state store (Airflow 3.3).
@@ -51,9 +50,10 @@ class ApifyBuildOperator(BaseOperator):
     an asset event carries the summary as ``extra``.
 
     :param actor_id: Actor to build: id, ``user~name``, ``user/name``, or ``~name`` for an own one. (templated)
-    :param version: version number of the Actor, a string ``MAJOR.MINOR`` such as ``"0.1"``. ``None``: the version
-        whose build tag is ``tag`` (``latest`` if that is ``None``), or the only version. (templated)
-    :param tag: tag to put on the build if it succeeds. ``None``: the version's build tag. (templated)
+    :param version: version number of the Actor, a string ``MAJOR.MINOR`` such as ``"0.1"``. ``None``: the only
+        version; else the one whose build tag is ``latest``; else the only one without a build tag. (templated)
+    :param tag: tag to put on the build if it succeeds; it does not choose the version. If it is the build tag of
+        another version than the one chosen, nothing is built. ``None``: the version's build tag. (templated)
     :param use_cache: reuse Docker layers of earlier builds: a bool or ``"true"`` or ``"false"``. ``None``: Apify's
         default, which is not to. (templated)
     :param beta_packages: build with the beta versions of Apify's packages; values as ``use_cache``. (templated)
@@ -325,6 +325,8 @@ class _Calls:
         self.pause = hook.stopping.wait
         self.stopped = hook.stopping.is_set
         self._looked_at = begun
+        #: The Actor, where choosing the version has shown it.
+        self.actor: Actor | None = None
 
     def stale(self) -> bool:
         return time.time() - self._looked_at > STALE_AFTER
@@ -332,11 +334,7 @@ class _Calls:
     def prepare(self) -> None:
         parameters = self._parameters
         if parameters["version"] is None:
-            actor = self._hook.get_actor(parameters["actor_id"])
-            try:
-                parameters["version"] = version_to_build(actor, parameters["tag"])
-            except ValueError as error:
-                raise ApifyConfigurationError(str(error)) from None
+            parameters["version"], self.actor = self._hook.choose_version(parameters["actor_id"], parameters["tag"])
 
     def send(self) -> Build:
         return self._hook.start_build(**self._parameters, fingerprint=self._mark, attempts=1)
