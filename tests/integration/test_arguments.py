@@ -197,6 +197,13 @@ def test_timeout_and_wait_for_finish_take_templates(
     assert [(each.timeout, each.wait_for_finish) for each in seen] == [read]
 
 
+def test_a_timeout_may_be_the_output_of_another_task() -> None:
+    with DAG("dag", start_date=dt.datetime(2026, 1, 1)):
+        output = BaseOperator(task_id="decide").output
+        task = build(timeout=output, wait_for_finish=output, wait_for_completion=True)
+    assert task.upstream_task_ids == {"decide"}
+
+
 def test_a_timeout_from_a_template_ends_the_wait(apify: Emulator, runner: Runner) -> None:
     apify.build_seconds = 30
     for options in ({}, {"deferrable": True}):
