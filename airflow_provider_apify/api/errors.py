@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import ClassVar
 
 #: Longest message of Apify's that is repeated in ours, in characters.
@@ -128,6 +129,9 @@ _ADVICE: dict[type[ApiError], str] = {
     ServerError: "Retry later.",
 }
 
+#: An Actor in a request's path that has neither a user nor the form of an id, which is 17 letters and digits.
+_BARE_NAME = re.compile(r"/v2/acts/(?![0-9A-Za-z]{17}(?:/|$))([\w.-]+)(?=/|$)", re.ASCII)
+
 
 def from_answer(what: str, status: int, body: bytes, retry_after: float | None = None) -> ApiError:
     """
@@ -146,7 +150,10 @@ def from_answer(what: str, status: int, body: bytes, retry_after: float | None =
         return unreadable(what, status, kind)
     code = f"HTTP {status}" + (f", {type_}" if type_ else "")
     message = f"Apify answered {what} with {code}" + (f": {said.rstrip('.')}." if said else ".")
-    return cls(f"{message} {_ADVICE[cls]}", status=status, type=type_, retry_after=retry_after)
+    advice = _ADVICE[cls]
+    if cls is NotFoundError and (name := _BARE_NAME.search(what)):
+        advice += f"\n{name[1]} is no Actor's id: write ~{name[1]} for an Actor of your own, else user/{name[1]}."
+    return cls(f"{message} {advice}", status=status, type=type_, retry_after=retry_after)
 
 
 def unreadable(what: str, status: int, why: str) -> ServerError:

@@ -19,6 +19,16 @@ PAGE_LIMIT = 1000
 #: ``/v2/actors`` reaches the same handlers (API §0).
 _ACTORS = "/v2/acts"
 
+_CONSOLE_PAGE = re.compile(
+    r"(?:https?://)?console\.apify\.com/(?:organization/[^/?#]+/)?actors/([0-9A-Za-z]{17})(?:[/?#].*)?", re.IGNORECASE
+)
+_STORE_PAGE = re.compile(
+    r"(?:https?://)?(?:www\.)?apify\.com/(?!store/)([\w.-]+)/([\w.-]+)(?:[/?#].*)?", re.IGNORECASE | re.ASCII
+)
+_ADDRESS = re.compile(r"[a-z]+://|([a-z]+\.)?apify\.com(/|$)", re.IGNORECASE)
+#: What is left of an argument that a template or another task did not give.
+_NOTHING = ("", "None")
+_BUILD_NUMBER = re.compile(r"\d+\.\d+\.\d+", re.ASCII)
 _VERSION = re.compile(r"([0-9]|[1-9][0-9])\.([0-9]|[1-9][0-9])")
 
 
@@ -105,7 +115,7 @@ def start_build(
     )
     return Request(
         "POST",
-        f"{_ACTORS}/{actor_segment(actor_id)}/{BUILD.start_path}",
+        f"{_ACTORS}/{_actor_segment(actor_id)}/{BUILD.start_path}",
         query,
         Repeat.STARTS_ANOTHER,
         wait=wait_for_finish or 0,
@@ -115,7 +125,7 @@ def start_build(
 def list_builds(actor_id: str, *, limit: int = PAGE_LIMIT, offset: int = 0, desc: bool = True) -> Request:
     """List an Actor's builds by start time (API §1.3). ``limit``: 1 to 1000."""
     query = _query(desc=desc, limit=limit, offset=offset or None)
-    return Request("GET", f"{_ACTORS}/{actor_segment(actor_id)}/builds", query)
+    return Request("GET", f"{_ACTORS}/{_actor_segment(actor_id)}/builds", query)
 
 
 def list_user_builds(*, limit: int = PAGE_LIMIT, offset: int = 0) -> Request:
@@ -126,21 +136,21 @@ def list_user_builds(*, limit: int = PAGE_LIMIT, offset: int = 0) -> Request:
 def get_build(build_id: str, *, wait_for_finish: int | None = None) -> Request:
     """Get a build, holding the answer back for up to ``wait_for_finish`` (0 to 60) seconds while it is unfinished."""
     query = _query(waitForFinish=check_wait(wait_for_finish) or None)
-    return Request("GET", f"{BUILD.path}/{segment(build_id, 'build_id')}", query, wait=wait_for_finish or 0)
+    return Request("GET", _build_path(build_id), query, wait=wait_for_finish or 0)
 
 
 def abort_build(build_id: str) -> Request:
     """Abort a build. Harmless to repeat; does nothing to one that has ended (API §1.5)."""
-    return Request("POST", f"{BUILD.path}/{segment(build_id, 'build_id')}/abort")
+    return Request("POST", f"{_build_path(build_id)}/abort")
 
 
 def get_build_log(build_id: str) -> Request:
     """Get a build's whole log as text; there is no range (API §1.9)."""
-    return Request("GET", f"{BUILD.path}/{segment(build_id, 'build_id')}/log")
+    return Request("GET", f"{_build_path(build_id)}/log")
 
 
 def get_actor(actor_id: str) -> Request:
-    return Request("GET", f"{_ACTORS}/{actor_segment(actor_id)}")
+    return Request("GET", f"{_ACTORS}/{_actor_segment(actor_id)}")
 
 
 def get_user() -> Request:
@@ -153,8 +163,8 @@ def check_version(version: object) -> str:
     if not isinstance(version, str):
         raise ValueError(
             f"version must be a string such as '0.1', got {version!r} ({type(version).__name__}): as a number 0.10 and"
-            " 0.1 are the same, as Actor versions they differ. Quote it; with native rendering, keep the template from"
-            " turning it into a number."
+            " 0.1 are the same, as Actor versions they differ. Quote it; with native rendering, quote a template twice:"
+            " version=\"'{{ params.version }}'\""
         )
     if not _VERSION.fullmatch(version):
         raise ValueError(f"version must be MAJOR.MINOR, each 0 to 99, such as '0.1'; got {version!r}")
@@ -175,22 +185,69 @@ def check_wait(seconds: object) -> int | None:
     return seconds
 
 
-def actor_segment(actor_id: object) -> str:
-    """Quote an Actor id: an id, ``user~name``, ``user/name`` or ``~name`` (API §0)."""
-    if isinstance(actor_id, str) and re.fullmatch(r"[^/~]+/[^/~]+", actor_id):
-        actor_id = actor_id.replace("/", "~")
-    return segment(actor_id, "actor_id")
-
-
-def segment(value: object, parameter: str) -> str:
+def check_actor_id(actor_id: object) -> str:
     """
-    Quote ``value`` as one segment of a path, so that no id can leave its place.
+    Read an Actor's id, ``user~name``, ``user/name`` or ``~name``, or the address of its page in Console or Store.
 
-    :raises ValueError: it is not a string, is blank, or is a segment that HTTP libraries resolve (``.``, ``..``).
+    :raises ValueError: it is none of them; the message says what to write.
     """
-    if not isinstance(value, str) or not value.strip() or value in (".", "..") or not _is_unicode(value):
-        raise ValueError(f"{parameter} must be an id of Apify's; got {value!r}")
-    return quote(value, safe="~")
+    text = _stripped(actor_id)
+    if page := _CONSOLE_PAGE.fullmatch(text):
+        return page[1]
+    if page := _STORE_PAGE.fullmatch(text):
+        return f"{page[1]}/{page[2]}"
+    must = f"actor_id must be an Actor's id, user/name, or ~name for an Actor of your own; got {_shown(actor_id)}"
+    if text in _NOTHING:
+        raise ValueError(f"{must}. Does the template or the task that it comes from give anything?")
+    if _ADDRESS.match(text) or not _is_segment(text):
+        raise ValueError(must)
+    return text
+
+
+def check_build_id(build_id: object) -> str:
+    """
+    Read a build's id.
+
+    :raises ValueError: it is none; the message says what to write.
+    """
+    text = _stripped(build_id)
+    must = (
+        f"build_id must be a build's id, such as the XCom build_id of the task that starts it; got {_shown(build_id)}"
+    )
+    if text in _NOTHING:
+        raise ValueError(f"{must}. Does the task that starts the build push its id?")
+    if _ADDRESS.match(text) or _BUILD_NUMBER.fullmatch(text):
+        raise ValueError(
+            f"{must}. Apify finds builds by id, not by number: neither a number nor a page's address will do."
+        )
+    if not _is_segment(text):
+        raise ValueError(must)
+    return text
+
+
+def _actor_segment(actor_id: object) -> str:
+    text = check_actor_id(actor_id)
+    if re.fullmatch(r"[^/~]+/[^/~]+", text):
+        text = text.replace("/", "~")
+    return quote(text, safe="~")
+
+
+def _build_path(build_id: object) -> str:
+    return f"{BUILD.path}/{quote(check_build_id(build_id), safe='~')}"
+
+
+def _stripped(value: object) -> str:
+    return value.strip() if isinstance(value, str) else ""
+
+
+def _shown(value: object) -> str:
+    """Give a value as messages show it: an address without credentials and query, which may hold a token."""
+    return repr(re.sub(r"(?<=//)[^/]*@|[?#].*", "", value, flags=re.DOTALL) if isinstance(value, str) else value)
+
+
+def _is_segment(text: str) -> bool:
+    """Whether quoted ``text`` stays one segment of a path: HTTP libraries resolve ``.`` and ``..``."""
+    return text not in (".", "..") and _is_unicode(text)
 
 
 def _is_unicode(text: str) -> bool:

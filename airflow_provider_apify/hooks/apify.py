@@ -32,6 +32,7 @@ from airflow_provider_apify.exceptions import (
 )
 from airflow_provider_apify.hooks.connection import Settings
 from airflow_provider_apify.hooks.sync_transport import SyncTransport
+from airflow_provider_apify.jobs.version import version_to_build
 from airflow_provider_apify.jobs.wait import DeadlineReached, Watch, backoff
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ class ApifyHook(BaseHook):
         self,
         actor_id: str,
         *,
-        version: str,
+        version: str | None = None,
         tag: str | None = None,
         use_cache: bool | None = None,
         beta_packages: bool | None = None,
@@ -97,8 +98,10 @@ class ApifyHook(BaseHook):
         Start a build (``POST /v2/acts/:actorId/builds``). ``None`` leaves a parameter to Apify's default.
 
         :param actor_id: id, ``user~name``, ``user/name`` or, for an own Actor, ``~name``.
-        :param version: version number of the Actor, ``MAJOR.MINOR``, such as ``"0.0"``.
-        :param tag: tag to put on the build if it succeeds; Apify's default is the version's build tag.
+        :param version: version number of the Actor, ``MAJOR.MINOR``, such as ``"0.0"``. ``None`` or ``""``: the only
+            version; else the one whose build tag is ``latest``; else the only one without a build tag. Costs one
+            request more.
+        :param tag: tag to put on the build if it succeeds. ``None`` or ``""``: the version's build tag.
         :param use_cache: use Docker layers of earlier builds; Apify's default is not to.
         :param beta_packages: install the beta versions of Apify's packages; Apify's default is not to.
         :param wait_for_finish: seconds, 0 to 60, for which Apify holds its answer back while the build is unfinished.
@@ -107,12 +110,16 @@ class ApifyHook(BaseHook):
         :return: the build, in general unfinished.
         :raises ApifyApiError: with ``outcome_unknown`` set, a build may have been started: look with
             ``list_builds`` before starting another.
+        :raises ApifyConfigurationError: an argument cannot be used; or ``version`` is left out, and it is not clear
+            which one is meant, or ``tag`` is the build tag of another one.
         """
+        if not version:
+            version, _ = self.choose_version(actor_id, tag)
         with _arguments():
             request = api.start_build(
                 actor_id,
                 version=version,
-                tag=tag,
+                tag=tag or None,
                 use_cache=use_cache,
                 beta_packages=beta_packages,
                 wait_for_finish=wait_for_finish,
@@ -231,6 +238,14 @@ class ApifyHook(BaseHook):
         with _arguments():
             request = api.get_actor(actor_id)
         return self._call(request, Actor.from_api)
+
+    def choose_version(self, actor_id: str, tag: str | None) -> tuple[str, Actor]:
+        """Choose the version for :meth:`start_build` where none is named, and log why; with the Actor it is of."""
+        actor = self.get_actor(actor_id)
+        with _arguments():
+            version, reason = version_to_build(actor, tag)
+        self.log.info("Building version %s of Actor %s: %s.", version, actor_id, reason)
+        return version, actor
 
     def test_connection(self) -> tuple[bool, str]:
         """Ask whose token it is (``GET /v2/users/me``), for Airflow's button *Test*. Sends one request."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -10,9 +9,9 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowTaskTimeout, BaseOperator, conf
+from airflow.providers.common.compat.sdk import AirflowTaskTimeout, BaseOperator
 
-from airflow_provider_apify import metrics, outcome
+from airflow_provider_apify import arguments, metrics, outcome
 from airflow_provider_apify.api import requests as api
 from airflow_provider_apify.deferral import defer, is_limited_by_execution
 from airflow_provider_apify.exceptions import (
@@ -34,14 +33,13 @@ from airflow_provider_apify.jobs.start import (
     Superseded,
     start_once,
 )
-from airflow_provider_apify.jobs.version import version_to_build
 from airflow_provider_apify.links.build import ApifyBuildLink
 from airflow_provider_apify.operators.hold import Hold
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
 
-    from airflow_provider_apify.api.model import Build
+    from airflow_provider_apify.api.model import Actor, Build
     from airflow_provider_apify.hooks.apify import ApifyHook
 
 #: Key of what a try writes down for later tries, in Airflow's task state store (Airflow 3.3).
@@ -50,7 +48,7 @@ _STORE_KEY = "apify_build"
 STALE_AFTER = 10.0
 
 
-class ApifyBuildOperator(BaseOperator):
+class ApifyBuildOperator(arguments.LiteralsStayText, BaseOperator):
     """
     Build an Actor on Apify.
 
@@ -61,19 +59,26 @@ class ApifyBuildOperator(BaseOperator):
     exists, ``summary`` and ``stats`` when it has ended; with ``do_xcom_push=False`` none of them. With ``outlets``,
     an asset event carries the summary as ``extra``.
 
-    :param actor_id: Actor to build: id, ``user~name``, ``user/name``, or ``~name`` for an own one. (templated)
-    :param version: version number of the Actor, a string ``MAJOR.MINOR`` such as ``"0.1"``. ``None``: the version
-        whose build tag is ``tag`` (``latest`` if that is ``None``), or the only version. (templated)
-    :param tag: tag to put on the build if it succeeds. ``None``: the version's build tag. (templated)
+    :param actor_id: Actor to build: id, ``user~name``, ``user/name``, ``~name`` for an own one, or the address of its
+        page in Apify Console or Apify Store. (templated)
+    :param version: version number of the Actor, a string ``MAJOR.MINOR`` such as ``"0.1"``. ``None``: the only
+        version; else the one whose build tag is ``latest``; else the only one without a build tag. (templated)
+    :param tag: tag to put on the build if it succeeds; it does not choose the version. If it is the build tag of
+        another version than the one chosen, nothing is built. ``None``: the version's build tag. (templated)
     :param use_cache: reuse Docker layers of earlier builds: a bool or ``"true"`` or ``"false"``. ``None``: Apify's
         default, which is not to. (templated)
     :param beta_packages: build with the beta versions of Apify's packages; values as ``use_cache``. (templated)
     :param wait_for_finish: seconds, 0 to 60, to wait in the worker first, so that a short build is over in this task.
-    :param wait_for_completion: wait until the build has ended, and fail if it did not succeed.
-    :param deferrable: wait in the triggerer instead of the worker. Default: ``[operators] default_deferrable``.
+        (templated)
+    :param wait_for_completion: wait until the build has ended, and fail if it did not succeed: a bool or ``"true"`` or
+        ``"false"``.
+    :param deferrable: wait in the triggerer instead of the worker; values as ``wait_for_completion``, without which it
+        has no effect. ``None``: ``[operators] default_deferrable``.
     :param timeout: seconds or ``timedelta`` that each try waits at most; then the build is aborted. ``None``: as long
-        as it takes, which is 1800 s of running by Apify's own limit. ``execution_timeout`` also counts while deferred.
-    :param abort_on_kill: abort the unfinished build when the task is marked, cleared or times out.
+        as it takes, which is 1800 s of running by Apify's own limit. It has no effect without ``wait_for_completion``.
+        ``execution_timeout`` also counts while deferred. (templated)
+    :param abort_on_kill: abort the unfinished build when the task is marked, cleared or times out; values as
+        ``wait_for_completion``.
     :param apify_conn_id: Airflow connection of type ``apify``. (templated)
     :raises ApifyBuildFailed: the build did not succeed; with the end of its log. A retry starts a fresh build.
     :raises ApifyBuildTimeout: it did not end within ``timeout``.
@@ -82,7 +87,16 @@ class ApifyBuildOperator(BaseOperator):
     :raises ApifyApiError: a request failed; see ``airflow_provider_apify.exceptions`` for which are retried.
     """
 
-    template_fields: Sequence[str] = ("actor_id", "version", "tag", "use_cache", "beta_packages", "apify_conn_id")
+    template_fields: Sequence[str] = (
+        "actor_id",
+        "version",
+        "tag",
+        "use_cache",
+        "beta_packages",
+        "wait_for_finish",
+        "timeout",
+        "apify_conn_id",
+    )
     operator_extra_links = (ApifyBuildLink(),)
     ui_color = "#97d700"
 
@@ -94,11 +108,11 @@ class ApifyBuildOperator(BaseOperator):
         tag: str | XComArg | None = None,
         use_cache: bool | str | None = None,
         beta_packages: bool | str | None = None,
-        wait_for_finish: int | None = None,
-        wait_for_completion: bool = False,
-        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
-        timeout: timedelta | float | None = None,
-        abort_on_kill: bool = True,
+        wait_for_finish: int | str | XComArg | None = None,
+        wait_for_completion: bool | str = False,
+        deferrable: bool | str | None = None,
+        timeout: timedelta | float | str | XComArg | None = None,
+        abort_on_kill: bool | str = True,
         apify_conn_id: str = "apify_default",
         **kwargs: Any,
     ) -> None:
@@ -109,25 +123,30 @@ class ApifyBuildOperator(BaseOperator):
         self.tag: str | None = tag  # type: ignore[assignment]
         self.use_cache = use_cache
         self.beta_packages = beta_packages
-        self.wait_for_finish = wait_for_finish
-        self.wait_for_completion = wait_for_completion
-        self.deferrable = deferrable
-        self.timeout = _seconds(timeout)
-        self.abort_on_kill = abort_on_kill
+        self.wait_for_finish = arguments.now_or_rendered(arguments.wait_for_finish, wait_for_finish)
+        self.wait_for_completion = arguments.switch("wait_for_completion", wait_for_completion)
+        self.deferrable = arguments.deferrable(deferrable)
+        self.timeout = arguments.now_or_rendered(arguments.seconds, timeout)
+        self.abort_on_kill = arguments.switch("abort_on_kill", abort_on_kill)
         self.apify_conn_id = apify_conn_id
         #: The build's page in Apify Console, once known.
         self.console_url: str | None = None
         self._hold: Hold | None = None
         self._killed = False
-        try:
-            api.check_wait(wait_for_finish)
-        except ValueError as error:
-            raise ApifyConfigurationError(str(error)) from None
         self._check_outlets()
+        self._no_effect = ""
+        if not self.wait_for_completion:
+            self._no_effect = arguments.warn_of_no_effect(
+                self.task_id,
+                deferrable=self.deferrable and deferrable is not None,
+                timeout=self.timeout is not None,
+            )
 
     def execute(self, context: Context) -> str:
         begun = time.time()
         parameters = self._parameters()
+        if self._no_effect:
+            self.log.warning("%s", self._no_effect)
         hook = self._hook()
         # Ending the build must need no word with Airflow, and a connection that cannot be used be known before a start.
         hook.connect()
@@ -164,6 +183,7 @@ class ApifyBuildOperator(BaseOperator):
         build_id = build_id or self._build_id_before(context)
         self._hold.take(build_id)
         with self._hold.during():
+            self._read_rendered()
             try:
                 summary = outcome.ended(event, build_id)
             except ApifyBuildTimeout as error:
@@ -317,17 +337,21 @@ class ApifyBuildOperator(BaseOperator):
     def _parameters(self) -> dict[str, Any]:
         """Check the rendered arguments before anything is sent."""
         self._check_outlets()
-        try:
-            api.actor_segment(self.actor_id)
-            return {
-                "actor_id": self.actor_id,
-                "version": None if self.version in (None, "None") else api.check_version(self.version),
-                "tag": None if self.tag == "None" else api.check_tag(self.tag),
-                "use_cache": _switch("use_cache", self.use_cache),
-                "beta_packages": _switch("beta_packages", self.beta_packages),
-            }
-        except ValueError as error:
-            raise ApifyConfigurationError(str(error)) from None
+        self._read_rendered()
+        version, tag = arguments.given(self.version), arguments.given(self.tag)
+        return {
+            "actor_id": self.actor_id,
+            "version": None if version is None else arguments.checked(api.check_version, version),
+            "tag": arguments.checked(api.check_tag, arguments.digits(tag)),
+            "use_cache": arguments.rendered_switch("use_cache", self.use_cache),
+            "beta_packages": arguments.rendered_switch("beta_packages", self.beta_packages),
+        }
+
+    def _read_rendered(self) -> None:
+        """Read what templates gave: from here on, ``timeout`` and ``wait_for_finish`` are numbers or ``None``."""
+        self.timeout = arguments.seconds(self.timeout)
+        self.wait_for_finish = arguments.wait_for_finish(self.wait_for_finish)
+        self.actor_id = arguments.checked(api.check_actor_id, arguments.digits(self.actor_id))
 
     def _check_outlets(self) -> None:
         if self.outlets and not self.wait_for_completion:
@@ -363,6 +387,8 @@ class _Calls:
         self.pause = hook.stopping.wait
         self.stopped = hook.stopping.is_set
         self._looked_at = begun
+        #: The Actor, where choosing the version has shown it.
+        self.actor: Actor | None = None
 
     def stale(self) -> bool:
         return time.time() - self._looked_at > STALE_AFTER
@@ -370,11 +396,7 @@ class _Calls:
     def prepare(self) -> None:
         parameters = self._parameters
         if parameters["version"] is None:
-            actor = self._hook.get_actor(parameters["actor_id"])
-            try:
-                parameters["version"] = version_to_build(actor, parameters["tag"])
-            except ValueError as error:
-                raise ApifyConfigurationError(str(error)) from None
+            parameters["version"], self.actor = self._hook.choose_version(parameters["actor_id"], parameters["tag"])
 
     def send(self) -> Build:
         return self._hook.start_build(**self._parameters, fingerprint=self._mark, attempts=1)
@@ -391,24 +413,3 @@ class _Calls:
     def excludes(self, build: Build) -> bool:
         version, number = self._parameters["version"], build.build_number
         return version is not None and number is not None and not number.startswith(f"{version}.")
-
-
-def _switch(name: str, value: object) -> bool | None:
-    """Read a switch that a template may have turned into text; ``"False"`` is not true."""
-    if value is None or isinstance(value, bool):
-        return value
-    text = str(value).strip().lower()
-    if text in ("true", "false"):
-        return text == "true"
-    if text in ("none", ""):
-        return None
-    raise ApifyConfigurationError(f"{name} must be true or false, got {value!r}")
-
-
-def _seconds(timeout: timedelta | float | None) -> float | None:
-    seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
-    if seconds is None:
-        return None
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds < math.inf:
-        raise ApifyConfigurationError(f"timeout must be a timedelta or a number of seconds from 0, got {timeout!r}")
-    return seconds

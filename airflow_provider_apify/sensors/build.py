@@ -14,17 +14,15 @@ from airflow.providers.common.compat.sdk import (
     AirflowTaskTimeout,
     BaseSensorOperator,
     PokeReturnValue,
-    conf,
 )
 
-from airflow_provider_apify import outcome
+from airflow_provider_apify import arguments, outcome
 from airflow_provider_apify.api import requests as api
 from airflow_provider_apify.deferral import defer, is_limited_by_execution
 from airflow_provider_apify.exceptions import (
     ApifyBuildFailedFinal,
     ApifyBuildSensorTimeout,
     ApifyBuildTimeout,
-    ApifyConfigurationError,
 )
 from airflow_provider_apify.links.build import ApifyBuildLink
 
@@ -35,7 +33,7 @@ if TYPE_CHECKING:
     from airflow_provider_apify.hooks.apify import ApifyHook
 
 
-class ApifyBuildSensor(BaseSensorOperator):
+class ApifyBuildSensor(arguments.LiteralsStayText, BaseSensorOperator):
     """
     Wait until a build has ended, and fail if it did not succeed.
 
@@ -47,8 +45,9 @@ class ApifyBuildSensor(BaseSensorOperator):
     ``stats``, ``usage``, ``usage_total_usd``, ``console_url``. Also pushes the XComs ``build_id``, ``build_number``
     and ``actor_id``, and at the end ``summary`` and ``stats``; with ``do_xcom_push=False`` none of them.
 
-    :param build_id: the build, such as the ``output`` of an ``ApifyBuildOperator``. (templated)
-    :param deferrable: wait in the triggerer. Default: ``[operators] default_deferrable``.
+    :param build_id: id of the build, such as the ``output`` of an ``ApifyBuildOperator``. (templated)
+    :param deferrable: wait in the triggerer: a bool or ``"true"`` or ``"false"``. ``None``: ``[operators]
+        default_deferrable``.
     :param apify_conn_id: Airflow connection of type ``apify``. (templated)
     :raises ApifyBuildFailedFinal: the build did not succeed; with the end of its log. Not retried: it never changes.
     :raises ApifyBuildSensorTimeout: it did not end within ``timeout``. Not retried.
@@ -64,14 +63,14 @@ class ApifyBuildSensor(BaseSensorOperator):
         self,
         *,
         build_id: str | XComArg,
-        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        deferrable: bool | str | None = None,
         apify_conn_id: str = "apify_default",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         # The output of another task is there when templates are rendered, before anything here reads it.
         self.build_id: str = build_id  # type: ignore[assignment]
-        self.deferrable = deferrable
+        self.deferrable = arguments.deferrable(deferrable)
         self.apify_conn_id = apify_conn_id
         #: The build's page in Apify Console, once known.
         self.console_url: str | None = None
@@ -104,13 +103,14 @@ class ApifyBuildSensor(BaseSensorOperator):
 
     def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> dict[str, Any]:
         """Go on after the triggerer has waited."""
+        hook = self._hook()
         try:
             summary = outcome.ended(event, self.build_id)
         except ApifyBuildTimeout as error:
             if is_limited_by_execution(self):
                 raise AirflowTaskTimeout(f"execution_timeout: {error}") from None
             raise AirflowSensorTimeout(*error.args) from None
-        return self._finish(context, self._hook(), summary)
+        return self._finish(context, hook, summary)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Airflow's way back from a deferral."""
@@ -133,10 +133,7 @@ class ApifyBuildSensor(BaseSensorOperator):
     def _hook(self) -> ApifyHook:
         from airflow_provider_apify.hooks.apify import ApifyHook
 
-        try:
-            api.segment(self.build_id, "build_id")
-        except ValueError as error:
-            raise ApifyConfigurationError(f"{error}. Does the task that starts the build push its id?") from None
+        self.build_id = arguments.checked(api.check_build_id, arguments.digits(self.build_id))
         return ApifyHook(self.apify_conn_id)
 
     def _look(self, context: Context, hook: ApifyHook) -> Build | None:

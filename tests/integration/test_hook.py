@@ -55,6 +55,31 @@ def test_every_parameter_of_a_start_reaches_apify(hook: ApifyHook, apify: Emulat
     assert build.options and (build.options["useCache"], build.options["betaPackages"]) == (True, False)
 
 
+@pytest.mark.parametrize(
+    ("actor_id", "arguments", "query"),
+    [
+        ("~hello-world", {}, "version=0.0"),
+        ("~two-versions", {}, "version=0.0"),
+        ("~two-versions", {"version": "", "tag": ""}, "version=0.0"),
+        ("~two-versions", {"tag": "candidate"}, "version=0.0&tag=candidate"),
+    ],
+)
+def test_without_a_version_one_is_chosen(
+    actor_id: str, arguments: dict[str, Any], query: str, hook: ApifyHook, apify: Emulator
+) -> None:
+    hook.start_build(actor_id, **arguments)
+    asked, start = apify.requests
+    assert (asked.method, asked.path, start.query) == ("GET", f"/v2/acts/{actor_id}", query)
+
+
+def test_no_build_of_one_version_takes_the_tag_of_another(hook: ApifyHook, apify: Emulator) -> None:
+    with pytest.raises(ApifyConfigurationError, match=r"two-versions.*'beta'.*'1\.0'.*Name one with version="):
+        hook.start_build("~two-versions", tag="beta")
+    assert starts(apify) == 0
+    hook.start_build("~two-versions", version="0.0", tag="beta")
+    assert len(apify.requests) == 2, "a version that is named costs no request more"
+
+
 @pytest.mark.parametrize("actor_id", ["~hello-world", "emulator~hello-world", "emulator/hello-world"])
 def test_actor_ids(actor_id: str, hook: ApifyHook, apify: Emulator) -> None:
     actor = hook.get_actor(actor_id)

@@ -41,7 +41,7 @@ with DAG("typed", schedule=None, start_date=datetime(2026, 1, 1)):
 
     ApifyBuildOperator(task_id="no_actor")  # type: ignore[call-arg]
     ApifyBuildOperator(task_id="number", actor_id="~hello-world", version=0.1)  # type: ignore[arg-type]
-    ApifyBuildOperator(task_id="text", actor_id="~hello-world", timeout="1h")  # type: ignore[arg-type]
+    ApifyBuildOperator(task_id="text", actor_id="~hello-world", timeout=[60])  # type: ignore[arg-type]
     ApifyBuildSensor(task_id="nothing", build_id=None)  # type: ignore[arg-type]
 
     @task

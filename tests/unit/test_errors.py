@@ -138,6 +138,25 @@ def test_the_memory_limit_is_named_and_a_pool_advised() -> None:
 
 
 @pytest.mark.parametrize(
+    ("path", "advice"),
+    [
+        (
+            "hello-world",
+            "hello-world is no Actor's id: write ~hello-world for an Actor of your own, else user/hello-world.",
+        ),
+        ("hello-world/builds", "write ~hello-world for an Actor of your own"),
+        ("~hello-world/builds", None),
+        ("jane~shop", None),
+        ("zdc3Pyhyz3m8vjDeM/builds", None),
+        ("x%2Fy", None),
+    ],
+)
+def test_a_name_without_its_user_gets_advice(path: str, advice: str | None) -> None:
+    said = str(errors.from_answer(f"GET /v2/acts/{path}", 404, body("record-not-found")))
+    assert said.splitlines()[1:] == [] if advice is None else advice in said.splitlines()[1]
+
+
+@pytest.mark.parametrize(
     "sent",
     [
         b"<html><body>Sign in to go on</body></html>",

@@ -99,7 +99,7 @@ def test_a_request_is_named_without_its_query() -> None:
         ("..%2fx", "..%252fx"),
         ("a?b#c", "a%3Fb%23c"),
         ("a\r\nX-Evil: 1", "a%0D%0AX-Evil%3A%201"),
-        ("a\x00\t", "a%00%09"),
+        ("a\x00\tb", "a%00%09b"),
         ("č", "%C4%8D"),
     ],
 )
@@ -107,11 +107,54 @@ def test_forms_of_an_actor_id(actor_id: str, segment: str) -> None:
     assert api.get_actor(actor_id).path == f"/v2/acts/{segment}"
 
 
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        (" zdc3Pyhyz3m8vjDeM\n", "zdc3Pyhyz3m8vjDeM"),
+        ("\tjane/shop ", "jane/shop"),
+        ("https://console.apify.com/actors/zdc3Pyhyz3m8vjDeM", "zdc3Pyhyz3m8vjDeM"),
+        ("console.apify.com/actors/zdc3Pyhyz3m8vjDeM/source?x=1", "zdc3Pyhyz3m8vjDeM"),
+        ("https://console.apify.com/actors/zdc3Pyhyz3m8vjDeM#/builds/0.0.1", "zdc3Pyhyz3m8vjDeM"),
+        ("https://console.apify.com/organization/o1/actors/zdc3Pyhyz3m8vjDeM/builds/0.0.1", "zdc3Pyhyz3m8vjDeM"),
+        ("https://apify.com/jane/my.shop-1", "jane/my.shop-1"),
+        ("apify.com/jane/shop", "jane/shop"),
+        ("http://www.apify.com/jane/shop/api/python?fpr=x#y", "jane/shop"),
+    ],
+)
+def test_ids_with_blanks_and_addresses_of_pages_are_understood(written: str, read: str) -> None:
+    assert api.check_actor_id(written) == read
+    assert api.get_actor(written).path == f"/v2/acts/{read.replace('/', '~')}"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://api.apify.com/v2/acts/zdc3Pyhyz3m8vjDeM/builds?token=apify_api_secret",
+        "https://apify_api_secret@console.apify.com/store",
+        "https://console.apify.com/actors/runs/abc",
+        "https://apify.com/store/categories",
+        "apify.com/jane",
+        "https://example.com/jane/shop#apify_api_secret",
+    ],
+)
+def test_any_other_address_is_refused_and_its_secrets_not_shown(address: str) -> None:
+    for make in (api.get_actor, api.get_build):
+        with pytest.raises(ValueError, match=r"must be an? .* id.*; got '[a-z]") as caught:
+            make(address)
+        assert "secret" not in str(caught.value)
+
+
+def test_a_build_number_is_no_id() -> None:
+    for number in ("0.0.1", " 12.34.567 ", "https://console.apify.com/actors/zdc3Pyhyz3m8vjDeM#/builds/0.0.1"):
+        with pytest.raises(ValueError, match=r"^build_id must be a build's id.*by id, not by number"):
+            api.get_build(number)
+
+
 def test_a_slash_in_a_build_id_stays_in_its_segment() -> None:
     assert api.get_build("jane/shop").path == "/v2/actor-builds/jane%2Fshop"
 
 
-@pytest.mark.parametrize("bad", ["", " ", "\r\n", ".", "..", None, 5, b"b1"], ids=repr)
+@pytest.mark.parametrize("bad", ["", " ", "\r\n", "None", " None ", ".", "..", " .. ", None, 5, b"b1"], ids=repr)
 @pytest.mark.parametrize("name", BY_ID)
 def test_what_is_no_id_is_refused_by_name(name: str, bad: Any) -> None:
     parameter = "actor_id" if name in BY_ACTOR else "build_id"
@@ -172,7 +215,7 @@ def test_no_id_can_leave_its_place(send: Callable[[Request], str], name: str, id
     assert not {".", ".."} & set(ours)
     place = theirs.index("x")
     assert [*ours[:place], "x", *ours[place + 1 :]] == theirs
-    assert unquote(ours[place]).replace("~", "/") == id_.replace("~", "/")
+    assert unquote(ours[place]).replace("~", "/") == id_.strip().replace("~", "/")
 
 
 @given(tag=st.text())

@@ -1,4 +1,4 @@
-"""jobs/version.py: the version that is built when none is named, as Apify's CLI chooses it."""
+"""jobs/version.py: the version that is built when none is named."""
 
 from __future__ import annotations
 
@@ -6,6 +6,12 @@ import pytest
 
 from airflow_provider_apify.api.model import Actor, ActorVersion
 from airflow_provider_apify.jobs.version import version_to_build
+
+ONLY, LATEST, UNTAGGED = (
+    "it is the only version",
+    "its build tag is latest",
+    "no other version is without a build tag",
+)
 
 
 def actor(**tags: str | None) -> Actor:
@@ -15,41 +21,57 @@ def actor(**tags: str | None) -> Actor:
 
 
 @pytest.mark.parametrize(
-    ("versions", "tag", "chosen"),
+    ("versions", "tag", "chosen", "reason"),
     [
-        ({"v0_1": "latest"}, None, "0.1"),
-        ({"v0_1": "latest", "v0_2": "beta"}, None, "0.1"),
-        ({"v0_1": "latest", "v0_2": "beta"}, "latest", "0.1"),
-        ({"v0_1": "latest", "v0_2": "beta"}, "beta", "0.2"),
-        ({"v0_1": None, "v0_2": "beta"}, None, "0.1"),
-        ({"v0_1": "", "v0_2": "beta"}, "latest", "0.1"),
-        ({"v0_3": "beta"}, None, "0.3"),
-        ({"v0_3": "latest"}, "nightly", "0.3"),
-        ({"v0_1": "beta", "v0_10": "latest"}, None, "0.10"),
+        ({"v0_1": "latest"}, None, "0.1", ONLY),
+        ({"v0_3": "beta"}, None, "0.3", ONLY),
+        ({"v0_3": "latest"}, "nightly", "0.3", ONLY),
+        ({"v0_3": "beta"}, "latest", "0.3", ONLY),
+        ({"v0_1": "latest", "v0_2": "beta"}, None, "0.1", LATEST),
+        ({"v0_1": "latest", "v0_2": "beta"}, "latest", "0.1", LATEST),
+        ({"v0_1": "latest", "v0_2": "beta"}, "candidate", "0.1", LATEST),
+        ({"v0_1": "beta", "v0_10": "latest"}, None, "0.10", LATEST),
+        ({"v0_1": None, "v0_2": "latest"}, None, "0.2", LATEST),
+        ({"v0_1": None, "v0_2": "", "v0_3": "latest"}, "candidate", "0.3", LATEST),
+        ({"v0_1": None, "v0_2": "beta"}, None, "0.1", UNTAGGED),
+        ({"v0_1": "", "v0_2": "beta"}, "latest", "0.1", UNTAGGED),
+        ({"v0_1": None, "v0_2": "beta", "v0_3": "gamma"}, "candidate", "0.1", UNTAGGED),
     ],
 )
-def test_the_version_of_the_tag_or_the_only_one(versions: dict[str, str | None], tag: str | None, chosen: str) -> None:
-    assert version_to_build(actor(**versions), tag) == chosen
+def test_the_only_version_else_latest_else_the_one_without_a_tag(
+    versions: dict[str, str | None], tag: str | None, chosen: str, reason: str
+) -> None:
+    assert version_to_build(actor(**versions), tag) == (chosen, reason)
+
+
+@pytest.mark.parametrize(
+    ("versions", "tag"),
+    [
+        ({"v0_1": "latest", "v0_2": "latest", "v0_3": "beta"}, None),
+        ({"v0_1": "alpha", "v0_2": "beta", "v0_3": "gamma"}, None),
+        ({"v0_1": None, "v0_2": "", "v0_3": "beta"}, None),
+        ({"v0_1": "alpha", "v0_2": "beta", "v0_3": "beta"}, "alpha"),
+    ],
+)
+def test_where_none_stands_out_all_are_listed(versions: dict[str, str | None], tag: str | None) -> None:
+    with pytest.raises(ValueError, match=r"shop.*version=") as caught:
+        version_to_build(actor(**versions), tag)
+    listed = [f"'0.{n}' (build tag {versions[f'v0_{n}'] or 'none'})" for n in (1, 2, 3)]
+    assert ", ".join(listed) in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("versions", "tag", "said"),
     [
-        (
-            {"v0_1": "latest", "v0_2": "latest", "v0_3": "beta"},
-            None,
-            ["several versions with", "'0.1' (build tag latest), '0.2'"],
-        ),
-        ({"v0_1": None, "v0_2": "latest"}, None, ["'latest'", "'0.1' (build tag none)", "'0.2' (build tag latest)"]),
-        ({"v0_1": "alpha", "v0_2": "beta"}, None, ["none with", "'latest'", "'0.1' (build tag alpha)", "'0.2'"]),
-        ({"v0_1": "alpha", "v0_2": "beta"}, "gamma", ["none with", "'gamma'", "'0.1'", "'0.2'"]),
+        ({"v0_1": "latest", "v0_2": "beta"}, "beta", ["'0.1'", LATEST, "'0.2' (build tag beta)"]),
+        ({"v0_1": None, "v0_2": "beta"}, "beta", ["'0.1'", UNTAGGED, "'0.2' (build tag beta)"]),
+        ({"v0_1": "latest", "v0_2": "b", "v0_3": "b"}, "b", ["'0.1'", "'0.2' (build tag b), '0.3' (build tag b)"]),
     ],
 )
-def test_several_candidates_are_listed(versions: dict[str, str | None], tag: str | None, said: list[str]) -> None:
-    with pytest.raises(ValueError, match=r"shop.*version=") as caught:
+def test_the_tag_of_another_version_is_not_moved(versions: dict[str, str | None], tag: str, said: list[str]) -> None:
+    with pytest.raises(ValueError, match=r"shop.*Name one with version=") as caught:
         version_to_build(actor(**versions), tag)
     assert [text for text in said if text not in str(caught.value)] == []
-    assert "0.3" not in str(caught.value)
 
 
 def test_an_actor_without_versions_is_named() -> None:
