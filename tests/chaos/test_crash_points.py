@@ -18,7 +18,7 @@ from airflow_provider_apify.emulator import Emulator, Fault
 from tests.chaos.airflow_stub import Airflow
 from tests.chaos.rig import Rig, Task
 from tests.network import ForwardProxy, self_signed
-from tests.rows import builds_are
+from tests.rows import builds_are, count_builds
 
 START = {"method": "POST", "path": "/v2/acts/*/builds"}
 NEVER = 60.0
@@ -131,6 +131,41 @@ def test_a_lost_worker_where_lists_show_all(point: Stuck, store: int, rig: Rig, 
     ends_well(task, apify, "SUCCEEDED")
     asked = [record for record in apify.requests if record.path.startswith("/v2/actor-builds/")]
     assert all("waitForFinish" in record.query for record in asked), "nobody had to be asked whose the build is"
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("store", [0, 404], ids=["with the task store", "on an older Airflow"])
+def test_200_starts_whose_workers_are_lost(
+    store: int, rig: Rig, apify: Emulator, record_property: Callable[[str, object], None]
+) -> None:
+    """Mapped, of one Actor, with lists that do not show who started a build: each finds its own among all."""
+    apify.build_seconds, apify.memory_mbytes = 3600, 200 * 4096
+    rig.airflow.store = store
+    apify.add_fault(Fault("delay", seconds=NEVER, after_work=True, times=200, **START))
+    tasks = [rig.task(retries=1, map_index=index) for index in range(200)]
+    for batch in batches(tasks):
+        before = len(apify.builds)
+        workers = [task.start() for task in batch]
+        expected = before + len(batch)
+        apify.wait_for(lambda apify, expected=expected: len(apify.builds) == expected, timeout=60)
+        for worker in workers:
+            worker.lose()
+    apify.clear_ledger()
+    for batch in batches(tasks):
+        for task in batch:
+            task.retry()
+        for task in batch:
+            task.waits_for()
+            task.workers[-1].lose()
+    record_property("requests", len(apify.requests))
+    print(f"{len(apify.requests)} requests for 200 lost workers")
+    count_builds(200, len(apify.builds))
+    assert len({task.instance.told[2] for task in tasks}) == 200
+
+
+def batches(tasks: list[Task]) -> list[list[Task]]:
+    return [tasks[first : first + 10] for first in range(0, len(tasks), 10)]
 
 
 @pytest.mark.parametrize("point", KEPT.values(), ids=KEPT)
