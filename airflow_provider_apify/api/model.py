@@ -209,6 +209,15 @@ class ActorVersion:
 
 
 @dataclass(frozen=True)
+class TaggedBuild:
+    """The build that a tag of an Actor is on (schema ``TaggedBuildInfo``)."""
+
+    build_id: str
+    build_number: str | None = None
+    finished_at: DateTime | None = None
+
+
+@dataclass(frozen=True)
 class Actor:
     """An Actor as far as builds are concerned (schema ``Actor``)."""
 
@@ -216,8 +225,8 @@ class Actor:
     name: str | None = None
     username: str | None = None
     versions: tuple[ActorVersion, ...] = ()
-    #: Tag to build id.
-    tagged_builds: dict[str, str] = field(default_factory=dict)
+    #: By tag.
+    tagged_builds: dict[str, TaggedBuild] = field(default_factory=dict)
 
     @classmethod
     def from_api(cls, data: object) -> Actor:
@@ -239,7 +248,7 @@ class Actor:
                 if isinstance(item, Mapping) and (number := _text(item, "versionNumber"))
             ),
             tagged_builds={
-                tag: build_id
+                tag: TaggedBuild(build_id, _text(item, "buildNumber"), _time(item, "finishedAt"))
                 for tag, item in (_object(data, "taggedBuilds") or {}).items()
                 if isinstance(item, Mapping) and (build_id := _text(item, "buildId"))
             },

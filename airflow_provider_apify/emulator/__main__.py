@@ -22,6 +22,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--token", default=DEFAULT_TOKEN, help="the API token that is valid")
     parser.add_argument("--build-seconds", type=float, default=5.0, help="how long a build takes")
     parser.add_argument("--memory-mbytes", type=int, default=65536, help="memory of the account; a build takes 4096")
+    parser.add_argument("--tag-seconds", type=float, default=0.0, help="how long after a success the build's tag moves")
     parser.add_argument("--full-lists", action="store_true", help="show all fields in lists that Apify's API allows")
     options = parser.parse_args(arguments)
 

@@ -20,6 +20,7 @@ class Settings(BaseModel, extra="forbid"):
     build_seconds: float | None = Field(None, ge=0)
     memory_mbytes: int | None = Field(None, ge=0)
     full_lists: bool | None = None
+    tag_seconds: float | None = Field(None, ge=0)
     token: str | None = Field(None, min_length=1)
 
 

@@ -41,6 +41,7 @@ class Emulator:
     :param memory_mbytes: the account's limit; an unfinished build takes 4096.
     :param full_lists: whether items of lists show all that Apify's definition allows. By default they show what
         recorded ones do: neither the ``User-Agent`` of who started a build, nor its Actor's id.
+    :param tag_seconds: how long after a build's success its tag moves to it.
     :param clock_offset: seconds by which Apify's clock is ahead of this machine's; negative: behind.
     :param seed: makes build ids and faults with a probability repeatable.
     :param ssl_certfile: PEM file with a certificate; makes it an HTTPS server.
@@ -57,6 +58,7 @@ class Emulator:
         memory_mbytes: int = 65536,
         full_lists: bool = False,
         clock_offset: float = 0.0,
+        tag_seconds: float = 0.0,
         seed: int = 0,
         ssl_certfile: str | None = None,
         ssl_keyfile: str | None = None,
@@ -69,6 +71,7 @@ class Emulator:
             memory_mbytes=memory_mbytes,
             full_lists=full_lists,
             clock_offset=clock_offset,
+            tag_seconds=tag_seconds,
             seed=seed,
         )
         self._faults = Faults(seed)
@@ -153,6 +156,14 @@ class Emulator:
     @clock_offset.setter
     def clock_offset(self, seconds: float) -> None:
         self._world.clock_offset = seconds
+
+    @property
+    def tag_seconds(self) -> float:
+        return self._world.tag_seconds
+
+    @tag_seconds.setter
+    def tag_seconds(self, seconds: float) -> None:
+        self._world.tag_seconds = seconds
 
     @property
     def requests(self) -> list[RequestRecord]:

@@ -131,6 +131,7 @@ class World:
     :param build_seconds: how long a build takes, READY included.
     :param memory_mbytes: account limit for all unfinished builds, which take 4096 each.
     :param full_lists: whether list items show all that the definition allows, or as little as recorded ones.
+    :param tag_seconds: how long after a build's success its tag moves to it.
     :param clock_offset: seconds by which the platform's clock is ahead of this machine's.
     :param seed: makes build ids repeatable.
     """
@@ -143,9 +144,10 @@ class World:
         memory_mbytes: int,
         full_lists: bool,
         clock_offset: float,
+        tag_seconds: float,
         seed: int,
     ) -> None:
-        self._initial = (token, build_seconds, memory_mbytes, full_lists, clock_offset)
+        self._initial = (token, build_seconds, memory_mbytes, full_lists, clock_offset, tag_seconds)
         self._random = random.Random(seed)
         self.builds: dict[str, Build] = {}
         self.reset()
@@ -157,7 +159,8 @@ class World:
         self.unfinished: set[Build] = set()
         self.requests: deque[RequestRecord] = deque(maxlen=100_000)
         self.actors: dict[str, Registered] = {}
-        self.token, self.build_seconds, self.memory_mbytes, self.full_lists, self.clock_offset = self._initial
+        self.token, self.build_seconds, self.memory_mbytes, self.full_lists, *times = self._initial
+        self.clock_offset, self.tag_seconds = times
         for actor in _ACTORS:
             self.add_actor(actor)
         for build in forgotten.values():
@@ -248,7 +251,10 @@ class World:
         build.finished_at = time.time()
         self.unfinished.discard(build)
         if status == "SUCCEEDED" and build.tag:
-            build.owner.tagged[build.tag] = build
+            if self.tag_seconds:
+                asyncio.get_running_loop().call_later(self.tag_seconds, self._move_tag, build, build.tag)
+            else:
+                self._move_tag(build, build.tag)
         build.over.fire()
 
     def delete(self, build: Build) -> None:
@@ -259,6 +265,12 @@ class World:
         owner = build.owner
         owner.tagged = {tag: tagged for tag, tagged in owner.tagged.items() if tagged is not build}
         build.over.fire()
+
+    def _move_tag(self, build: Build, tag: str) -> None:
+        """Give the tag to a build that has succeeded, unless it is gone or one that ended later has it."""
+        holder = build.owner.tagged.get(tag)
+        if build.id in self.builds and (holder is None or (holder.finished_at or 0) <= (build.finished_at or 0)):
+            build.owner.tagged[tag] = build
 
     def _run(self, build: Build, seconds: float) -> None:
         build.status = "RUNNING"

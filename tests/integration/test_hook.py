@@ -39,7 +39,7 @@ def test_a_build_from_start_to_log(hook: ApifyHook, apify: Emulator) -> None:
     assert ended.finished_at is not None
     assert hook.get_build(started.id) == ended
     assert [build.id for build in hook.list_builds("~hello-world")] == [started.id]
-    assert hook.get_actor("emulator/hello-world").tagged_builds == {"latest": started.id}
+    assert hook.get_actor("emulator/hello-world").tagged_builds["latest"].build_id == started.id
     assert hook.abort_build(started.id).status == "SUCCEEDED"
     log = hook.get_build_log(started.id, tail_lines=3)
     assert len(log.splitlines()) == 3

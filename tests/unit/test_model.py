@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from airflow_provider_apify.api.model import Actor, ActorJobStatus, ActorVersion, Build, parse_status
+from airflow_provider_apify.api.model import Actor, ActorJobStatus, ActorVersion, Build, TaggedBuild, parse_status
 
 FIELDS = (
     "id",
@@ -264,7 +264,7 @@ def test_an_actor_is_read_with_its_versions_and_tags() -> None:
     )
     assert (actor.id, actor.name, actor.username) == ("a1", "shop", "jane")
     assert actor.versions == (ActorVersion("0.1", "latest"), ActorVersion("0.10", None))
-    assert actor.tagged_builds == {"latest": "b1"}
+    assert actor.tagged_builds == {"latest": TaggedBuild("b1")}
 
 
 @pytest.mark.parametrize("odd", [None, "x", 5, {}, [None, 3, {"versionNumber": 0.1}]], ids=repr)
