@@ -113,7 +113,7 @@ class Remembered:
     What an earlier try of the task wrote down before its first start, and again with the build that it had.
 
     :param build_id: ``None``: it was about to start one.
-    :param unsure: whether the attempt may have a further build, of a request whose answer was lost.
+    :param unsure: whether the attempt may have more than one build, since an answer was lost before.
     """
 
     fingerprint: Fingerprint
@@ -127,8 +127,8 @@ class Calls(Protocol):
     def prepare(self) -> object:
         """Find out what the request takes."""
 
-    def intend(self) -> object:
-        """Write down, for later tries, that a build is about to be started."""
+    def intend(self, unsure: bool, /) -> object:
+        """Write down, for later tries, that a build is about to be started; ``unsure``: as in :class:`Remembered`."""
 
     def send(self) -> Build:
         """Send the request that starts a build, exactly once."""
@@ -161,7 +161,7 @@ class Started:
     The one build of an attempt.
 
     :param adopted: whether it was there already, started by an earlier try or by a request whose answer was lost.
-    :param unsure: whether the attempt may have a further build, of a request whose answer was lost.
+    :param unsure: whether the attempt may have more than one build, since an answer was lost before.
     """
 
     build: Build
@@ -217,21 +217,25 @@ def start_once(
         in_doubt = ours is not None and ours.build_id is None
         for seconds in () if first_try else LOOK_AGAIN if in_doubt else LOOK_AGAIN[:1]:
             calls.pause(seconds)
-            if build := looks.look():
+            if build := looks.look(unsure):
                 return Started(build, True, unsure)
+        unsure = unsure or in_doubt  # what the earlier try has sent may still arrive
         calls.prepare()
-        calls.intend()
+        calls.intend(unsure)
         refused = 0
         while True:
             if calls.stopped():
                 raise Superseded("The task is being ended: no build is started.")
             if calls.stale():
                 unsure = looks.may_be_there = True
-                if build := looks.look():
+                if build := looks.look(unsure):
                     return Started(build, True, unsure)
+            if lost and not unsure:
+                unsure = True
+                calls.intend(unsure)
             looks.may_be_there = True
             try:
-                return _only(calls, calls.send(), looks, unsure or bool(lost))
+                return _only(calls, calls.send(), looks, unsure)
             except ApiError as error:
                 if not error.outcome_unknown:
                     refused += 1
@@ -245,8 +249,8 @@ def start_once(
                 say(f"{error} Apify may have started the build: looking for it before sending again.")
             for seconds in LOOK_AGAIN:
                 calls.pause(seconds)
-                if build := looks.look():
-                    return Started(build, True, unsure or len(lost) > 1)
+                if build := looks.look(unsure):
+                    return Started(build, True, unsure)
             if len(lost) == SENDS:
                 raise lost[-1]
     except (ApiError, Superseded, StartUnclear) as error:
@@ -289,7 +293,7 @@ def _only(calls: Calls, build: Build, looks: _Looks, unsure: bool) -> Started:
     if not calls.stale():
         return Started(build, False, unsure)
     try:
-        found = looks.look()
+        found = looks.look(unsure=True)
     except Superseded:
         _abort(calls, build)
         raise
@@ -329,8 +333,12 @@ class _Looks:
         if remembered and remembered.build_id:
             self._whose[remembered.build_id] = remembered.fingerprint
 
-    def look(self) -> Build | None:
-        """Find this attempt's build; abort what is too much of it, and what earlier attempts left unfinished."""
+    def look(self, unsure: bool) -> Build | None:
+        """
+        Find this attempt's build; abort what is too much of it, and what earlier attempts left unfinished.
+
+        :param unsure: whether there may be more than one. If not, nothing is asked for once it is found.
+        """
         mark = self._mark
         unlisted: ApiError | None = None
         builds: dict[str, Build] = {}
@@ -345,7 +353,7 @@ class _Looks:
                 builds[build_id] = self._calls.get(build_id)
             except NotFoundError:
                 pass
-        self._ask(builds)
+        self._ask(builds, unsure)
         ours = [(build, whose.epoch) for build, whose in self._known(builds.values()) if whose.task == mark.task]
         if any(epoch > mark.epoch for _, epoch in ours):
             raise Superseded(
@@ -379,7 +387,7 @@ class _Looks:
             if len(builds) >= MOST_GETS:
                 raise StartUnclear(f"more than {MOST_GETS} builds of that time may be the one")
 
-    def _ask(self, builds: dict[str, Build]) -> None:
+    def _ask(self, builds: dict[str, Build], unsure: bool) -> None:
         """Get each listed build that may be this task's and does not say so, and put it in its place."""
         offset = self._calls.clock_offset()
         candidates = [
@@ -390,14 +398,18 @@ class _Looks:
         if len(candidates) > 10:
             self._say(f"Asking Apify for {len(candidates)} builds of the Actor, to find this task's among them.")
         ends = time.monotonic() + LONGEST_LOOK
+        found = bool(self._usable(builds.values()))
         for build in candidates:
+            if found and not unsure:
+                return
             if self._calls.stopped():
                 raise Superseded("The task is being ended: no build is started.")
             if self._gets >= MOST_GETS or time.monotonic() > ends:
-                if self._usable(builds.values()):
+                if found:
                     return
                 raise StartUnclear(f"{len(candidates)} builds of that time may be the one, more than can be asked for")
             self._get(build, builds)
+            found = found or bool(self._usable([builds[build.id]]))
 
     def _get(self, build: Build, builds: dict[str, Build]) -> None:
         """Ask whose ``build`` is, and put what comes in its place."""

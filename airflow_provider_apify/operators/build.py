@@ -223,7 +223,7 @@ class ApifyBuildOperator(arguments.LiteralsStayText, BaseOperator):
         elif since is None or (remembered and remembered.fingerprint != mark):
             since = Moment((dag_run.start_date or dag_run.run_after).timestamp(), Clock.OTHERS)
 
-        def remember(build_id: str | None = None, unsure: bool = True) -> None:
+        def remember(unsure: bool, build_id: str | None = None) -> None:
             self._remember(context, mark, build_id, since.by_apify(hook.clock_offset), unsure)
 
         start = partial(
@@ -246,7 +246,7 @@ class ApifyBuildOperator(arguments.LiteralsStayText, BaseOperator):
                 f"No build of Actor {self.actor_id} was started, since this task may have started one already: {error}"
                 f" (connection {self.apify_conn_id!r}).\nA retry asks again. To build without knowing, clear the task."
             ) from None
-        remember(started.build.id, started.unsure)
+        remember(started.unsure, started.build.id)
         build = started.build
         if started.adopted and (build.act_id is None or (build.is_terminal and build.stats is None)):
             # It comes from a list, whose items do not say so.
@@ -375,7 +375,7 @@ class _Calls:
         mark: Fingerprint,
         parameters: dict[str, Any],
         begun: float,
-        intend: Callable[[], object],
+        intend: Callable[[bool], object],
     ) -> None:
         self.intend = intend
         self._hook = hook

@@ -137,7 +137,7 @@ class Task:
             self.fire_trigger().ends()
         return self.instance.state
 
-    def waits_for(self) -> str | None:
+    def waits_for(self, timeout: float = 20) -> str | None:
         """Wait until the newest try waits for a build, in the worker or deferred; gives its id; ``None``: it ended."""
         worker = self.workers[-1]
 
@@ -149,7 +149,7 @@ class Task:
                 for request in self._rig.apify.requests
             )
 
-        wait_until(lambda: polls() or not worker.exists, "the task waits for its build")
+        wait_until(lambda: polls() or not worker.exists, "the task waits for its build", timeout)
         if self.instance.state == "deferred" or worker.exists:
             return self.instance.told[self.instance.try_number]
         return None

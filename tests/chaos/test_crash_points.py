@@ -156,7 +156,7 @@ def test_200_starts_whose_workers_are_lost(
         for task in batch:
             task.retry()
         for task in batch:
-            task.waits_for()
+            task.waits_for(timeout=120)
             task.workers[-1].lose()
     record_property("requests", len(apify.requests))
     print(f"{len(apify.requests)} requests for 200 lost workers")

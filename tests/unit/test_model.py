@@ -264,7 +264,7 @@ def test_an_actor_is_read_with_its_versions_and_tags() -> None:
     )
     assert (actor.id, actor.name, actor.username) == ("a1", "shop", "jane")
     assert actor.versions == (ActorVersion("0.1", "latest"), ActorVersion("0.10", None))
-    assert actor.tagged_builds == {"latest": TaggedBuild("b1")}
+    assert actor.tagged_builds == {"latest": TaggedBuild("b1", "0.1.3")}
 
 
 @pytest.mark.parametrize("odd", [None, "x", 5, {}, [None, 3, {"versionNumber": 0.1}]], ids=repr)

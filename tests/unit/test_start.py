@@ -89,6 +89,7 @@ class Apify:
     pauses: list[float] = field(default_factory=list)
     #: How many starts had been sent each time when it was written down that one is about to be.
     intended: list[int] = field(default_factory=list)
+    intended_unsure: bool | None = None
     _clock: int = 0
 
     def add(self, mark: object, status: str = "RUNNING", *, started: int | None = None) -> Build:
@@ -121,8 +122,9 @@ class Apify:
     def prepare(self) -> None:
         pass
 
-    def intend(self) -> None:
+    def intend(self, unsure: bool, /) -> None:
         self.intended.append(self.sent())
+        self.intended_unsure = unsure
 
     def send(self) -> Build:
         self.calls.append("send")
@@ -575,8 +577,11 @@ def test_whatever_happens_one_build_of_an_attempt_is_left(
             started = start(apify, first_try=number == 1, earlier_tries=number > 1, remembered=remembered)
         except (ApiError, WorkerDied):
             # Written down before each first start.
-            remembered = Remembered(MARK, None) if with_store and apify.intended else remembered
+            if with_store and apify.intended_unsure is not None:
+                remembered = Remembered(MARK, None, apify.intended_unsure)
             continue
+        finally:
+            apify.intended_unsure = None
         build = started.build
         if with_store:
             remembered = Remembered(MARK, build.id, started.unsure)
@@ -690,7 +695,7 @@ def test_a_start_says_whether_a_further_build_may_be_there(sends: list[str | Api
     ("remembered", "unsure"),
     [
         (None, True),
-        (Remembered(MARK, None), True),
+        (Remembered(MARK, None, unsure=False), True),
         (Remembered(MARK, "b1"), True),
         (Remembered(MARK, "b1", unsure=False), False),
         (Remembered(EARLIER, "b1", unsure=False), True),
@@ -725,6 +730,21 @@ def times(*seconds: int, status: str = "SUCCEEDED", mark: object = OTHER, **fiel
         build = apify.add(mark, status, started=second)
         apify.builds[build.id] = replace(build, **fields)
     return apify
+
+
+@pytest.mark.parametrize("unsure", [False, True])
+def test_where_there_can_be_only_one_nothing_is_asked_for_once_it_is_found(unsure: bool) -> None:
+    apify = times(10, 20, 30)
+    build = apify.add(MARK, started=15)
+    assert retry(apify, remembered=Remembered(MARK, None, unsure)).build == build
+    assert apify.calls.count("get") == (4 if unsure else 2)
+
+
+def test_a_second_request_is_written_down_before_it_is_sent() -> None:
+    apify = Apify(sends=[LOST_BEFORE, CRASH_AFTER])
+    with pytest.raises(WorkerDied):
+        start(apify)
+    assert (apify.intended, apify.intended_unsure) == ([0, 1], True)
 
 
 def asked(apify: Apify, **options: Any) -> int:
