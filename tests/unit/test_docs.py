@@ -22,7 +22,6 @@ PAGES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.joinpath("docs
 
 #: Texts in the package that look like messages and reach nobody.
 NOT_SHOWN = {
-    "certificate verify failed",  # looked for in a library's message
     "the supervisor cannot be asked safely",  # caught beside where it is raised
 }
 
