@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from airflow.providers.common.compat.sdk import Asset
 
@@ -26,6 +27,7 @@ from airflow_provider_apify.hooks.async_transport import AsyncTransport
 from airflow_provider_apify.hooks.connection import Settings
 from airflow_provider_apify.hooks.sync_transport import SyncTransport
 from airflow_provider_apify.triggers.build import ApifyBuildTrigger
+from demo.__main__ import apify as demo_apify
 from tests.integration.conftest import operator, sensor, start_build
 from tests.network import self_signed
 from tests.runner import Runner, Supervisor, fire
@@ -293,3 +295,18 @@ def test_without_the_field_the_link_is_what_apify_says(
         Fault("status", status=200, body={"data": {**apify.builds[0], "consoleUrl": stated}}, method="GET", times=None)
     )
     assert asyncio.run(hook.wait_for_build_async(build_id, deadline=None)).console_url == expected
+
+
+def test_the_demos_link_opens_the_page_of_its_build(
+    supervisor: Supervisor, runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("APIFY_TOKEN", "ACTOR", "EMULATOR_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    with demo_apify(False, lambda line: None) as where:
+        fields = json.loads(where.connection)
+        supervisor.connections["apify_default"] = {**fields, "extra": json.dumps(fields["extra"])}
+        outcome = runner.run(operator(where.actor))
+        page, _, fragment = outcome.xcoms["_link_ApifyBuildLink"].partition("#")
+        shown = httpx.get(page, timeout=10, trust_env=False)
+    assert (shown.status_code, fragment) == (200, "/builds/0.0.1")
+    assert f'<article id="{fragment}">' in shown.text
