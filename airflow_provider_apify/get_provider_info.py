@@ -53,14 +53,20 @@ def get_provider_info() -> dict:  # type: ignore[type-arg]
                     },
                     "ca_bundle": {
                         "label": "CA bundle",
-                        "description": "PEM file of certificate authorities to trust, on the machines that run tasks"
-                        " and triggers. Default: REQUESTS_CA_BUNDLE, else certifi's.",
+                        "description": "PEM file or directory of certificate authorities to trust, on the machines that"
+                        " run tasks and triggers. Default: REQUESTS_CA_BUNDLE, else certifi's.",
                         "schema": {"type": ["string", "null"]},
                     },
                     "allow_http": {
                         "label": "Allow http",
                         "description": "Send the token unencrypted to a host other than this machine.",
                         "schema": {"type": ["boolean", "null"], "default": False},
+                    },
+                    "console_url": {
+                        "label": "Console base URL",
+                        "description": "What links to builds begin with. For an organization:"
+                        " https://console.apify.com/organization/ID. Default: https://console.apify.com.",
+                        "schema": {"type": ["string", "null"]},
                     },
                 },
             }

@@ -53,10 +53,12 @@ class Apify:
     host: str
     token: str
     actor: str
+    console_url: str | None = None
 
     @property
     def connection(self) -> str:
-        return json.dumps({"conn_type": "apify", "host": self.host, "password": self.token})
+        extra = {"console_url": self.console_url}
+        return json.dumps({"conn_type": "apify", "host": self.host, "password": self.token, "extra": extra})
 
 
 def main() -> int:
@@ -99,7 +101,7 @@ def apify(keep: bool, say: Say) -> Iterator[Apify]:
     port = free_port("EMULATOR_PORT", 3333 if keep else 0, "emulator")
     with Emulator(port=port, build_seconds=BUILD_SECONDS) as emulator:
         say(f"the emulator of Apify listens on {emulator.url}")
-        yield Apify(emulator.url, emulator.token, "~hello-world")
+        yield Apify(emulator.url, emulator.token, "~hello-world", console_url=emulator.url)
 
 
 def check(where: Apify) -> None:

@@ -22,6 +22,26 @@ and writes this table.
 
 """
 
+TAIL = """\
+
+## Installing under Airflow's constraints
+
+Airflow's constraint files up to 3.1.5 pin `apache-airflow-providers-common-compat` to a release that lacks what this
+provider imports (1.12.0 is the first that has it). With such a file pip answers `ResolutionImpossible`. Leave that one
+line out of the file, and everything else stays as Airflow was tested:
+
+<!-- not run: it would install another Airflow than the one under test -->
+
+```sh
+curl -sSL https://raw.githubusercontent.com/apache/airflow/constraints-3.0.6/constraints-3.11.txt \\
+    | grep -v '^apache-airflow-providers-common-compat==' > constraints.txt
+pip install apache-airflow==3.0.6 airflow-provider-apify -c constraints.txt
+```
+
+Where Airflow is installed already, `pip install apache-airflow==3.0.6 airflow-provider-apify`, without constraints,
+upgrades that package and nothing else of Airflow's. From Airflow 3.1.6 on, the constraint files can be used as they are.
+"""
+
 
 def here() -> dict[str, Any]:
     """What the running Python and Airflow have."""
@@ -51,7 +71,7 @@ def page(found: list[dict[str, Any]]) -> str:
     for row in zip(*(same[0]["features"] for same in by_airflow.values()), strict=True):
         marks = " | ".join("yes" if feature["there"] else "no" for feature in row)
         lines += [f"| {row[0]['name'][0].upper()}{row[0]['name'][1:]} | {marks} | {row[0]['without']} |"]
-    return HEAD + "\n".join(lines) + "\n"
+    return HEAD + "\n".join(lines) + "\n" + TAIL
 
 
 def numbers(one: dict[str, Any]) -> list[list[int]]:

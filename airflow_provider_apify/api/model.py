@@ -87,12 +87,15 @@ class Build:
     readme: str | None = field(default=None, repr=False)
     act_version: dict[str, Any] | None = field(default=None, repr=False)
     actor_definition: dict[str, Any] | None = field(default=None, repr=False)
+    #: The build's page in Apify Console. Not Apify's alone to say, so it does not make two builds differ.
+    console_url: str | None = field(default=None, compare=False)
 
     @classmethod
-    def from_api(cls, data: object) -> Build:
+    def from_api(cls, data: object, *, console_url: str | None = None) -> Build:
         """
         Parse a build as Apify sends it, whole or as an item of a list.
 
+        :param console_url: what the address of its page begins with; ``None`` leaves that to Apify.
         :raises ValueError: it is not an object with an ``id`` and a ``status``.
         """
         if not isinstance(data, Mapping):
@@ -119,6 +122,7 @@ class Build:
             readme=_text(data, "readme"),
             act_version=_object(data, "actVersion"),
             actor_definition=_object(data, "actorDefinition"),
+            console_url=_console_url(data, console_url),
         )
 
     def __str__(self) -> str:
@@ -160,14 +164,6 @@ class Build:
     def origin(self) -> str:
         """What kind of client started the build (schema ``RunOrigin``), such as ``API``, or an empty string."""
         return _text(self.meta or {}, "origin") or ""
-
-    @property
-    def console_url(self) -> str | None:
-        """The build's page in Apify Console, which is addressed by build *number*."""
-        if not self.act_id:
-            return None
-        actor = f"{CONSOLE_URL}/actors/{self.act_id}"
-        return f"{actor}#/builds/{self.build_number}" if self.build_number else actor
 
     @property
     def duration_seconds(self) -> float | None:
@@ -253,6 +249,19 @@ class Actor:
                 if isinstance(item, Mapping) and (build_id := _text(item, "buildId"))
             },
         )
+
+
+def _console_url(data: Mapping[str, Any], base: str | None) -> str | None:
+    """Give a build's page: below ``base``, else where Apify says, else in the Console of personal accounts."""
+    stated = _text(data, "consoleUrl") or ""
+    if base is None and stated.startswith(("https://", "http://")):
+        return stated
+    act_id, number = _text(data, "actId"), _text(data, "buildNumber")
+    if not act_id:
+        return None
+    # The Console addresses builds by number.
+    actor = f"{base or CONSOLE_URL}/actors/{act_id}"
+    return f"{actor}#/builds/{number}" if number else actor
 
 
 def _text(data: Mapping[str, Any], key: str) -> str | None:

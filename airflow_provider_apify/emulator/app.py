@@ -29,6 +29,7 @@ from airflow_provider_apify.emulator.objects import (
     version_object,
     version_objects,
 )
+from airflow_provider_apify.emulator.pages import pages
 from airflow_provider_apify.emulator.signals import first_of
 from airflow_provider_apify.emulator.world import BUILD_MEMORY_MBYTES, Build, NoMemory, Registered
 
@@ -289,5 +290,6 @@ app.include_router(actors, prefix="/v2/acts")
 app.include_router(actors, prefix="/v2/actors")
 app.include_router(builds)
 app.include_router(control)
+app.include_router(pages)
 for _error in (ApiError, RequestValidationError, HTTPException):
     app.add_exception_handler(_error, _refuse)

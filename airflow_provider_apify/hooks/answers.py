@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import ssl
 import time
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -85,8 +86,8 @@ def clock_offset(date: str | None) -> float | None:
 
 #: Why no answer came, in words that help; the texts of libraries quote URLs and addresses.
 _KINDS = {
-    "certificate": "the server's certificate is not trusted: set the connection's ca_bundle if a company's own"
-    " authority signs it",
+    "certificate": "the server's certificate is not trusted (%s): check the connection's host, or set its ca_bundle if"
+    " a company's own authority signs it",
     "proxy": "the proxy could not be reached or refused: check the connection's proxy, or HTTPS_PROXY and NO_PROXY",
     "name": "the host's name could not be resolved: check the connection's host and the machine's DNS",
     "connect timeout": "the server could not be reached in time: check the connection's host, proxy and timeout",
@@ -94,10 +95,21 @@ _KINDS = {
     "read timeout": "no answer came in time: if a proxy cuts long requests, lower the connection's wait_seconds",
     "tls": "the TLS connection failed: check that the connection's host speaks https",
     "cut": "the connection was cut before the whole answer had come",
+    "request": "no request could be made: check the connection's host, proxy and ca_bundle",
 }
 
 
-def no_answer(request: Request, kind: str, *, sent: bool) -> errors.NetworkError:
-    """Give the error for a request that got no complete answer; both transports say the same."""
+def no_answer(
+    request: Request, kind: str, *, sent: bool, certificate: ssl.SSLCertVerificationError | None = None
+) -> errors.NetworkError:
+    """
+    Give the error for a request that got no complete answer; both transports say the same.
+
+    :param certificate: why a certificate is not trusted.
+    """
     known = "" if sent else " Nothing was sent."
-    return errors.NetworkError(f"No answer from Apify to {request}: {_KINDS[kind]}.{known}", sent=sent)
+    # OpenSSL's words name the host at most.
+    why = getattr(certificate, "verify_message", "").rstrip(".") or "OpenSSL does not say why"
+    return errors.NetworkError(
+        f"No answer from Apify to {request}: {_KINDS[kind].replace('%s', why)}.{known}", sent=sent
+    )

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.providers.common.compat.sdk import AirflowNotFoundException, BaseHook
@@ -62,7 +63,8 @@ class ApifyHook(BaseHook):
 
     :param apify_conn_id: Airflow connection of type ``apify``: the token as password, the base URL as host if it is
         not ``https://api.apify.com``, and the fields ``proxy``, ``ca_bundle``, ``timeout``, ``wait_seconds``,
-        ``connections`` and ``allow_http``. It is read at the first request.
+        ``connections``, ``allow_http`` and ``console_url``. It is read at the first request, and again by a copy of
+        the hook.
     """
 
     conn_name_attr = "apify_conn_id"
@@ -73,12 +75,24 @@ class ApifyHook(BaseHook):
     def __init__(self, apify_conn_id: str = default_conn_name) -> None:
         super().__init__()
         self.apify_conn_id = apify_conn_id
+        self._start_unused()
+
+    def _start_unused(self) -> None:
         #: Set it to stop retrying; requests under way go on.
         self.stopping = threading.Event()
         self._transport: SyncTransport | None = None
         self._connected_at = 0.0
         self._longest_pause = math.inf
         self._say: Callable[[str], object] = self.log.warning
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what cannot leave this process, the token above all: a copy is a hook that was not used yet."""
+        unused = {"stopping", "_transport", "_connected_at", "_longest_pause", "_say", "_log"}
+        return {name: value for name, value in self.__dict__.items() if name not in unused}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._start_unused()
 
     # -- builds ---------------------------------------------------------------------------------------------------
 
@@ -124,7 +138,7 @@ class ApifyHook(BaseHook):
                 beta_packages=beta_packages,
                 wait_for_finish=wait_for_finish,
             )
-        return self._call(request, Build.from_api, fingerprint=fingerprint, attempts=attempts)
+        return self._call(request, self._build, fingerprint=fingerprint, attempts=attempts)
 
     def get_build(self, build_id: str, *, wait_for_finish: int | None = None, attempts: int = ATTEMPTS) -> Build:
         """
@@ -135,7 +149,7 @@ class ApifyHook(BaseHook):
         """
         with _arguments():
             request = api.get_build(build_id, wait_for_finish=wait_for_finish)
-        return self._call(request, Build.from_api, attempts=attempts)
+        return self._call(request, self._build, attempts=attempts)
 
     def wait_for_build(
         self,
@@ -192,7 +206,7 @@ class ApifyHook(BaseHook):
         """Abort a build (``POST /v2/actor-builds/:buildId/abort``). Does nothing to one that has ended."""
         with _arguments():
             request = api.abort_build(build_id)
-        return self._call(request, Build.from_api, attempts=attempts)
+        return self._call(request, self._build, attempts=attempts)
 
     def list_builds(
         self,
@@ -212,7 +226,7 @@ class ApifyHook(BaseHook):
         """
         with _arguments():
             request = api.list_builds(actor_id, limit=limit, offset=offset, desc=desc)
-        return self._call(request, _builds, attempts=attempts)
+        return self._call(request, self._builds, attempts=attempts)
 
     def get_build_log(self, build_id: str, *, tail_lines: int = 20, attempts: int = ATTEMPTS) -> str:
         """
@@ -282,7 +296,9 @@ class ApifyHook(BaseHook):
                     pause: float | None
                     wait = watch.next_wait(time.time(), api.MAX_WAIT_SECONDS)
                     try:
-                        build = _parsed(request, Build.from_api, await transport.ask(build_id, wait))
+                        answer = await transport.ask(build_id, wait)
+                        parse = partial(Build.from_api, console_url=(await transport.settings()).console_url)
+                        build = _parsed(request, parse, answer)
                     except ApiError as error:
                         pause = watch.failed(flavoured(error), time.time())
                     else:
@@ -338,13 +354,16 @@ class ApifyHook(BaseHook):
                 f" airflow connections add {self.apify_conn_id} --conn-type apify --conn-password YOUR_APIFY_TOKEN"
             ) from None
         with _arguments():
-            return Settings.of(
+            settings = Settings.of(
                 self.apify_conn_id,
                 host=connection.host,
                 port=connection.port,
                 password=connection.password,
-                extra=connection.extra_dejson,
+                # Not extra_dejson: what is no JSON, it takes for nothing.
+                extra=connection.extra,
             )
+        _mask(settings.secrets)
+        return settings
 
     async def _load_settings_async(self) -> Settings:
         from asgiref.sync import sync_to_async
@@ -357,6 +376,12 @@ class ApifyHook(BaseHook):
         except Exception as error:
             # The task that defers has read it, so it was there: this passes, or the deadline comes.
             raise NetworkError(f"The connection could not be read: {error}", sent=False) from None
+
+    def _build(self, data: Any) -> Build:
+        return Build.from_api(data, console_url=self.settings.console_url)
+
+    def _builds(self, data: Any) -> list[Build]:
+        return [self._build(item) for item in data["items"]]
 
     def _call(
         self, request: Request, parse: Callable[[Any], T], *, fingerprint: object = "", attempts: int = ATTEMPTS
@@ -441,13 +466,18 @@ def _parsed(request: Request, parse: Callable[[Any], T], data: Any) -> T:
         raise unreadable(str(request), 200, str(error)) from None
 
 
-def _builds(data: Any) -> list[Build]:
-    return [Build.from_api(item) for item in data["items"]]
-
-
 def _timed_out(build_id: str, build: Build | None) -> ApifyBuildTimeout:
     seen = f"it is {build.status}" if build else "it could not be seen"
     return ApifyBuildTimeout(f"Build {build or build_id} has not ended within the task's timeout; {seen}.")
+
+
+def _mask(secrets: list[str]) -> None:
+    """Keep them out of logs: Airflow itself masks the field ``proxy`` only since 3.1.6, and no variable."""
+    try:
+        from airflow.sdk.log import mask_secret
+    except ImportError:  # before Airflow 3.1
+        from airflow.sdk.execution_time.secrets_masker import mask_secret  # type: ignore[no-redef]
+    mask_secret(list(secrets))
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -99,12 +100,16 @@ class AsyncTransport:
             sock_read=request.wait + settings.timeout,
         )
         try:
+            tls = self._tls(settings) if settings.base_url.startswith("https:") else False
+        except OSError:
+            raise answers.no_answer(request, "request", sent=False) from None
+        try:
             async with self._session.request(
                 request.method,
                 URL(settings.base_url + request.target, encoded=True),
                 headers={**answers.headers(), "Authorization": f"Bearer {settings.token}"},
                 proxy=settings.proxy,
-                ssl=self._tls(settings) if settings.base_url.startswith("https:") else False,
+                ssl=tls,
                 timeout=timeout,
                 allow_redirects=False,
             ) as response:
@@ -117,7 +122,11 @@ class AsyncTransport:
     def _tls(self, settings: Settings) -> ssl.SSLContext:
         context = self._contexts.get(settings.ca_bundle)
         if context is None:
-            context = ssl.create_default_context(cafile=settings.ca_bundle or certifi.where())
+            trusted = settings.ca_bundle or certifi.where()
+            if os.path.isdir(trusted):
+                context = ssl.create_default_context(capath=trusted)
+            else:
+                context = ssl.create_default_context(cafile=trusted)
             self._contexts[settings.ca_bundle] = context
         return context
 
@@ -152,13 +161,16 @@ async def _read(response: aiohttp.ClientResponse, most: int) -> bytes:
 
 
 def _network_error(request: Request, error: BaseException) -> ApiError:
-    unsent = isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError))
-    return answers.no_answer(request, _kind(error), sent=not unsent)
+    unsent = isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError, ValueError))
+    certificate = getattr(error, "certificate_error", None)
+    return answers.no_answer(request, _kind(error), sent=not unsent, certificate=certificate)
 
 
 def _kind(error: BaseException) -> str:
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return "certificate"
+    if isinstance(error, aiohttp.InvalidURL):
+        return "request"
     if isinstance(error, (aiohttp.ClientProxyConnectionError, aiohttp.ClientHttpProxyError)):
         return "proxy"
     if isinstance(error, aiohttp.ClientConnectorDNSError):

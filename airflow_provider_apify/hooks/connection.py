@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import ipaddress
+import json
+import logging
 import os
 import re
-from collections.abc import Mapping
+import ssl
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
-from urllib.request import getproxies, proxy_bypass
+from urllib.parse import SplitResult, unquote, urlsplit
+
+import requests
+from requests.utils import select_proxy
+from urllib3.util import parse_url
+from yarl import URL
 
 from airflow_provider_apify.api.requests import MAX_WAIT_SECONDS
+from airflow_provider_apify.get_provider_info import get_provider_info
+
+log = logging.getLogger(__name__)
 
 DEFAULT_HOST = "api.apify.com"
 DEFAULT_TIMEOUT = 30.0
@@ -26,10 +37,11 @@ class Settings:
     :param base_url: scheme, host and port, without ``/v2``.
     :param token: the API token.
     :param proxy: URL of the proxy to go through, or ``None``.
-    :param ca_bundle: file of certificate authorities to trust, or ``None`` for certifi's.
+    :param ca_bundle: file or directory of certificate authorities to trust, or ``None`` for certifi's.
     :param timeout: seconds to connect, and to wait for the next part of an answer beyond a long-poll.
     :param wait_seconds: longest long-poll, 0 to 60.
     :param connections: most long-polls that a triggerer has open at a time, 1 to 10000.
+    :param console_url: what links to Apify Console begin with, or ``None`` to leave that to Apify.
     """
 
     base_url: str
@@ -39,19 +51,20 @@ class Settings:
     timeout: float = DEFAULT_TIMEOUT
     wait_seconds: int = MAX_WAIT_SECONDS
     connections: int = DEFAULT_CONNECTIONS
+    console_url: str | None = None
 
     @classmethod
-    def of(
-        cls, conn_id: str, *, host: str | None, port: int | None, password: str | None, extra: Mapping[str, Any]
-    ) -> Settings:
+    def of(cls, conn_id: str, *, host: str | None, port: int | None, password: str | None, extra: object) -> Settings:
         """
-        Check a connection's fields.
+        Check a connection's fields. What they leave open is taken from the environment, as ``requests`` reads it.
 
-        :raises ValueError: one cannot be used; the message names connection and field and holds no secret.
+        :param extra: a JSON object, as text or parsed; ``None`` and an empty text stand for an empty one.
+        :raises ValueError: a field or a variable of the environment cannot be used; the message names connection and
+            field or variable and holds no secret.
         """
         try:
-            if not isinstance(extra, Mapping):
-                raise ValueError("extra must be a JSON object")
+            extra = _json_object(extra)
+            _warn_of_unknown(conn_id, extra)
             token = (password or "").strip()
             if not token:
                 raise ValueError(
@@ -60,17 +73,56 @@ class Settings:
             if not token.isascii() or not token.isprintable() or " " in token:
                 raise ValueError("password (API token) has characters that no token has: paste it again")
             base_url = _base_url(host, port, allow_http=_switch(extra, "allow_http"))
+            # What requests would use by itself, so that both transports do.
+            environment = requests.Session().merge_environment_settings(base_url, {}, None, True, None)
             return cls(
                 base_url=base_url,
                 token=token,
-                proxy=_proxy(extra, base_url),
-                ca_bundle=_ca_bundle(extra),
+                proxy=_proxy(extra, base_url, environment["proxies"]),
+                ca_bundle=_ca_bundle(extra, environment["verify"]),
                 timeout=_seconds(extra, "timeout", DEFAULT_TIMEOUT, least=1, most=600),
                 wait_seconds=int(_seconds(extra, "wait_seconds", MAX_WAIT_SECONDS, least=0, most=MAX_WAIT_SECONDS)),
                 connections=int(_number(extra, "connections", DEFAULT_CONNECTIONS, least=1, most=10000)),
+                console_url=_console_url(extra),
             )
         except ValueError as error:
             raise ValueError(f"Connection {conn_id!r}: {error}.") from None
+
+    @property
+    def secrets(self) -> list[str]:
+        """What no log may show."""
+        found = [self.token]
+        if self.proxy and (password := urlsplit(self.proxy).password):
+            found += [self.proxy, password, unquote(password)]
+        return found
+
+
+def _json_object(extra: object) -> Mapping[str, Any]:
+    if isinstance(extra, str):
+        try:
+            extra = json.loads(extra) if extra.strip() else None
+        except (ValueError, RecursionError):
+            raise ValueError('extra is not valid JSON: write a JSON object such as {"timeout": 60}') from None
+    if extra is None:
+        return {}
+    if not isinstance(extra, Mapping):
+        raise ValueError('extra must be a JSON object such as {"timeout": 60}')
+    return extra
+
+
+_warned: set[tuple[str, str]] = set()
+
+
+def _warn_of_unknown(conn_id: str, extra: Mapping[str, Any]) -> None:
+    """Warn once a process of each field in ``extra`` that has no effect, as a misspelt one."""
+    known = get_provider_info()["connection-types"][0]["conn-fields"]
+    for name in extra:
+        if name in known or (conn_id, name) in _warned:
+            continue
+        _warned.add((conn_id, name))
+        similar = get_close_matches(name.lower(), known, n=1)
+        advice = f"Did you mean {similar[0]!r}?" if similar else f"Known are: {', '.join(sorted(known))}."
+        log.warning("Connection %r: extra has the field %r, which has no effect. %s", conn_id, name[:80], advice)
 
 
 def _base_url(host: str | None, port: int | None, *, allow_http: bool) -> str:
@@ -81,8 +133,7 @@ def _base_url(host: str | None, port: int | None, *, allow_http: bool) -> str:
         raise ValueError(f"host has the scheme {parts.scheme!r}: use https://, or leave the scheme out")
     if parts.username is not None or parts.password is not None:
         raise ValueError("host holds credentials: the token belongs into the password field")
-    odd = any(character.isspace() or not character.isprintable() for character in text)
-    if odd or not name or parts.query or parts.fragment:
+    if _is_odd(text) or not name or parts.query or parts.fragment:
         raise ValueError("host is not a host name or base URL such as https://api.apify.com")
     if parts.path.rstrip("/") not in ("", "/v2"):
         raise ValueError("host has a path: use the API's base URL, such as https://api.apify.com, with or without /v2")
@@ -95,6 +146,10 @@ def _base_url(host: str | None, port: int | None, *, allow_http: bool) -> str:
         )
     number = parts.port or port
     return f"{scheme}://{f'[{name}]' if ':' in name else name}{f':{number}' if number else ''}"
+
+
+def _is_odd(text: str) -> bool:
+    return any(character.isspace() or not character.isprintable() for character in text)
 
 
 def _split(url: str, name: str) -> SplitResult:
@@ -113,28 +168,87 @@ def _is_loopback(name: str) -> bool:
         return name.lower() == "localhost"
 
 
-def _proxy(extra: Mapping[str, Any], base_url: str) -> str | None:
+def _proxy(extra: Mapping[str, Any], base_url: str, environment: MutableMapping[str, str]) -> str | None:
     """Give the field ``proxy``, else what ``HTTPS_PROXY``, ``HTTP_PROXY``, ``ALL_PROXY`` and ``NO_PROXY`` say."""
-    parts = urlsplit(base_url)
     given = extra.get("proxy")
-    if given in (None, ""):
-        proxies = getproxies()
-        found = proxies.get(parts.scheme) or proxies.get("all")
-        if not found or proxy_bypass(parts.netloc):
-            return None
-        return found if "://" in found else f"http://{found}"
-    if not isinstance(given, str) or not re.match(r"https?://[^/]", given) or not _split(given, "proxy").hostname:
-        raise ValueError("proxy must be a URL such as http://proxy.example.com:3128")
-    return given
-
-
-def _ca_bundle(extra: Mapping[str, Any]) -> str | None:
-    path = extra.get("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("SSL_CERT_FILE")
-    if path is None:
+    if given not in (None, ""):
+        if not _is_proxy(given):
+            raise ValueError("proxy must be a URL such as http://proxy.example.com:3128; SOCKS is not supported")
+        return str(given)
+    found = select_proxy(base_url, environment)
+    if not found:
         return None
-    if not isinstance(path, str) or not os.path.isfile(path):
-        raise ValueError(f"ca_bundle must be a PEM file on the machine that runs the task; there is none at {path!r}")
-    return path
+    url = found if "://" in found else f"http://{found}"
+    if not _is_proxy(url):
+        scheme = f"{urlsplit(base_url).scheme}_proxy"
+        names = (scheme, scheme.upper(), "all_proxy", "ALL_PROXY")
+        raise ValueError(
+            f"{_variable(found, *names)} must be a URL such as http://proxy.example.com:3128; SOCKS is not supported:"
+            " correct it, or set the connection's proxy, which counts before it"
+        )
+    return url
+
+
+def _is_proxy(url: object) -> bool:
+    """Whether both transports can use it."""
+    if not isinstance(url, str) or _is_odd(url) or not url.lower().startswith(("http://", "https://")):
+        return False
+    try:
+        parts = urlsplit(url)
+        unquote(f"{parts.username}{parts.password}").encode("latin-1")
+        return bool(parts.hostname and parse_url(url).host and URL(url).host)
+    except ValueError:
+        return False
+
+
+def _variable(value: object, *names: str) -> str:
+    """Name the one of ``names`` that holds ``value``."""
+    return next((name for name in names if os.environ.get(name) == value), "the system's proxy")
+
+
+def _ca_bundle(extra: Mapping[str, Any], environment: object) -> str | None:
+    """Give the field ``ca_bundle``, else what ``REQUESTS_CA_BUNDLE`` and ``CURL_CA_BUNDLE`` say."""
+    path = extra.get("ca_bundle")
+    name = "ca_bundle"
+    if path in (None, "") and environment is not True:
+        path = environment
+        name = _variable(path, "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+    elif path in (None, ""):
+        path, name = os.environ.get("SSL_CERT_FILE"), "SSL_CERT_FILE"
+        if not path or not os.path.exists(path):
+            return None  # as OpenSSL does
+    if not _holds_certificates(path):
+        raise ValueError(
+            f"{name} must be a PEM file, or a directory prepared by openssl rehash, on the machine that runs the task;"
+            f" there is none at {path!r}"
+        )
+    return str(path)
+
+
+def _holds_certificates(path: object) -> bool:
+    if not isinstance(path, str):
+        return False
+    try:
+        if os.path.isdir(path):
+            # OpenSSL finds a certificate there by its name: hash and number.
+            return any(re.fullmatch(r"[0-9a-f]{8}\.\d+", name) for name in os.listdir(path))
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _console_url(extra: Mapping[str, Any]) -> str | None:
+    given = extra.get("console_url")
+    if given in (None, ""):
+        return None
+    parts = _split(given.strip(), "console_url") if isinstance(given, str) else SplitResult("", "", "", "", "")
+    bare = parts.username is parts.password is None and not parts.query and not parts.fragment
+    if parts.scheme not in ("http", "https") or not parts.hostname or not bare or _is_odd(given.strip()):
+        raise ValueError(
+            "console_url must be a URL such as https://console.apify.com/organization/ID, without credentials, ? and #"
+        )
+    return parts.geturl().rstrip("/")
 
 
 def _switch(extra: Mapping[str, Any], name: str) -> bool:

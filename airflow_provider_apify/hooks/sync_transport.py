@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -70,7 +71,7 @@ class SyncTransport:
         session.auth = _BearerAuth(self.settings.token)
         session.verify = self.settings.ca_bundle or True
         if self.settings.proxy:
-            session.proxies = {"http": self.settings.proxy, "https": self.settings.proxy}
+            session.proxies.update({"http": self.settings.proxy, "https": self.settings.proxy})
         return session
 
     def _open(self, session: requests.Session, request: Request, fingerprint: object = "") -> requests.Response:
@@ -85,6 +86,8 @@ class SyncTransport:
             )
         except requests.RequestException as error:
             raise _network_error(request, error) from None
+        except OSError:  # requests finds no ca_bundle any more
+            raise answers.no_answer(request, "request", sent=False) from None
 
     def _chunks(self, request: Request, response: requests.Response, most: int | None) -> Iterator[bytes]:
         """Read an answer as it comes, at most ``most`` bytes of it, within its time even if it only trickles."""
@@ -118,17 +121,27 @@ _UNSENT = (urllib3.exceptions.NewConnectionError, urllib3.exceptions.ConnectTime
 def _network_error(request: Request, error: BaseException) -> ApiError:
     """Sort a failure of the transport. The texts of libraries stay out of the message: they quote URLs."""
     reason = getattr(error.args[0], "reason", None) if error.args else None
-    certificate = "certificate verify failed" in str(error).lower()
-    unsent = isinstance(reason, _UNSENT) or isinstance(error, requests.exceptions.InvalidURL) or certificate
+    certificate = _certificate_error(error)
+    # Those of requests that are ValueErrors, such as InvalidSchema, are about what is to be sent.
+    unsent = isinstance(reason, _UNSENT) or isinstance(error, ValueError) or certificate is not None
     if isinstance(reason, urllib3.exceptions.ProxyError):
         # urllib3 says so, too, of a connection through the proxy that is cut after the request was sent.
         unsent = not isinstance(reason.original_error, ConnectionError)
-    return answers.no_answer(request, _kind(error, reason, certificate), sent=not unsent)
+    kind = "certificate" if certificate else _kind(error, reason)
+    return answers.no_answer(request, kind, sent=not unsent, certificate=certificate)
 
 
-def _kind(error: BaseException, reason: object, certificate: bool) -> str:
-    if certificate:
-        return "certificate"
+def _certificate_error(error: object) -> ssl.SSLCertVerificationError | None:
+    """Find OpenSSL's own exception in what requests and urllib3 wrap around it."""
+    while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
+        within = getattr(error, "reason", None)
+        error = within if isinstance(within, Exception) else next(iter(getattr(error, "args", ())), None)
+    return error
+
+
+def _kind(error: BaseException, reason: object) -> str:
+    if isinstance(error, ValueError):
+        return "request"
     if isinstance(reason, urllib3.exceptions.ProxyError):
         return "proxy"
     if isinstance(reason, urllib3.exceptions.NameResolutionError):

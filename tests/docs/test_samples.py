@@ -33,6 +33,10 @@ NOT_RUN = {
     ),
     ("README.md", "pip install airflow-provider-apify"),
     ("docs/quick-start.md", "make demo"),
+    (
+        "docs/versions.md",
+        "curl -sSL https://raw.githubusercontent.com/apache/airflow/constraints-3.0.6/constraints-3.11.txt \\",
+    ),
     ("docs/quick-start.md", 'pip install "apache-airflow>=3.0.6" airflow-provider-apify'),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from airflow_provider_apify.hooks.connection import Settings
+from tests.network import self_signed
 
 TOKEN, PROXY_PASSWORD = "apify_api_S3cr3t", "pr0xyS3cr3t"
-ENVIRONMENT = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ENVIRONMENT:
+    for name in PROXIES + BUNDLES:
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
 
@@ -222,6 +225,14 @@ def test_a_proxy_that_is_none_is_refused_by_name_and_not_repeated(proxy: object)
         (None, {"HTTPS_PROXY": "http://proxy:3128", "NO_PROXY": "internal,.apify.com"}, None),
         (None, {"HTTPS_PROXY": "http://proxy:3128", "NO_PROXY": "*"}, None),
         (None, {"HTTPS_PROXY": "http://proxy:3128", "NO_PROXY": "example.com"}, "http://proxy:3128"),
+        (None, {"HTTPS_PROXY": "http://proxy:3128", "NO_PROXY": "api.apify.com:443"}, "http://proxy:3128"),
+        (None, {"HTTPS_PROXY": "HTTP://proxy:3128"}, "HTTP://proxy:3128"),
+        ("api.apify.com:8443", {"HTTPS_PROXY": "http://proxy", "NO_PROXY": "api.apify.com:8443"}, None),
+        ("https://10.1.2.3", {"HTTPS_PROXY": "http://proxy", "NO_PROXY": "10.0.0.0/8"}, None),
+        ("https://10.1.2.3", {"HTTPS_PROXY": "http://proxy", "no_proxy": "x, 10.1.2.0/24"}, None),
+        ("https://11.1.2.3", {"HTTPS_PROXY": "http://proxy", "NO_PROXY": "10.0.0.0/8"}, "http://proxy"),
+        ("http://[::1]:3333", {"HTTP_PROXY": "http://proxy", "NO_PROXY": "::1"}, None),
+        ("http://[::1]:3333", {"ALL_PROXY": "http://proxy"}, "http://proxy"),
         ("127.0.0.1:3333", {"HTTP_PROXY": "http://proxy", "NO_PROXY": "127.0.0.1"}, None),
         ("127.0.0.1:3333", {"HTTP_PROXY": "http://proxy"}, "http://proxy"),
     ],
@@ -234,23 +245,160 @@ def test_the_proxy_of_the_environment(
     assert settings(host).proxy == proxy
 
 
+@pytest.mark.parametrize("name", ["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        f"socks5h://jane:{PROXY_PASSWORD}@proxy:1080",
+        f"socks5://jane:{PROXY_PASSWORD}@proxy",
+        f"http://jane:{PROXY_PASSWORD}@proxy:port",
+        f"http://jane:{PROXY_PASSWORD}@",
+        f"http://日本:{PROXY_PASSWORD}@proxy",
+        "ftp://proxy",
+        "http://a proxy:3128",
+        "://",
+    ],
+)
+def test_a_variable_with_a_proxy_that_one_transport_cannot_use_is_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=f"^Connection 'my_conn': {name} must be a URL such as .*SOCKS") as caught:
+        settings()
+    assert PROXY_PASSWORD not in str(caught.value)
+    assert settings("http://127.0.0.1", proxy="http://proxy").proxy == "http://proxy", "the field counts before it"
+    monkeypatch.setenv("NO_PROXY", "apify.com")
+    assert settings().proxy is None
+
+
 def test_a_ca_bundle_is_taken_from_the_connection_else_from_the_environment(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    own, other = tmp_path / "own.pem", tmp_path / "other.pem"
-    own.touch()
-    other.touch()
+    own, *others = (tmp_path / name for name in ("own", *BUNDLES))
+    for path in (own, *others):
+        path.write_bytes(self_signed())
     assert settings().ca_bundle is None
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(other))
-    assert settings().ca_bundle == str(other)
-    assert settings(ca_bundle="").ca_bundle == str(other)
-    assert settings(ca_bundle=str(own)).ca_bundle == str(own)
+    for name, path in reversed(list(zip(BUNDLES, others, strict=True))):
+        monkeypatch.setenv(name, str(path))
+        assert settings().ca_bundle == settings(ca_bundle="").ca_bundle == str(path)
+        assert settings(ca_bundle=str(own)).ca_bundle == str(own)
+
+
+@pytest.mark.parametrize("name", ["ca_bundle", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+def test_a_ca_bundle_may_be_a_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
+    def found() -> str | None:
+        if name == "ca_bundle":
+            return settings(ca_bundle=str(tmp_path)).ca_bundle
+        monkeypatch.setenv(name, str(tmp_path))
+        return settings().ca_bundle
+
+    with pytest.raises(ValueError, match=f"^Connection 'my_conn': {name} must be .*openssl rehash.* none at"):
+        found()
+    tmp_path.joinpath("4b9b1e2f.0").write_bytes(self_signed())
+    assert found() == str(tmp_path)
+
+
+@pytest.mark.parametrize("name", BUNDLES)
+def test_a_variable_with_a_ca_bundle_that_cannot_be_used_is_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    path = tmp_path / "ca.pem"
+    monkeypatch.setenv(name, str(path))
+    if name == "SSL_CERT_FILE":
+        assert settings().ca_bundle is None, "OpenSSL passes over a file that is not there"
+    else:
+        with pytest.raises(ValueError, match=f"^Connection 'my_conn': {name} must be a PEM file"):
+            settings()
+    path.write_text("-----BEGIN CERTIFICATE-----")
+    with pytest.raises(ValueError, match=f"^Connection 'my_conn': {name} must be a PEM file"):
+        settings()
 
 
 @pytest.mark.parametrize("path", ["/no/such/file.pem", "/", "a\x00b", 5], ids=repr)
 def test_a_ca_bundle_that_is_not_there_is_refused_by_name(path: object) -> None:
     with pytest.raises(ValueError, match=r"^Connection 'my_conn': ca_bundle must be a PEM file"):
         settings(ca_bundle=path)
+
+
+@pytest.mark.parametrize("extra", ["{timeout: 5", "[]", '"text"', "5", "{'timeout': 5}", [], 5], ids=repr)
+def test_extra_that_is_no_json_object_is_refused(extra: object) -> None:
+    with pytest.raises(ValueError, match=r"^Connection 'my_conn': extra .*JSON object such as"):
+        Settings.of("my_conn", host=None, port=None, password=TOKEN, extra=extra)
+
+
+@pytest.mark.parametrize("extra", [None, "", " ", "{}", '{"timeout": null, "ca_bundle": "", "allow_http": false}'])
+def test_extra_may_be_empty_and_its_fields_null_as_the_form_saves_them(extra: str | None) -> None:
+    assert Settings.of("my_conn", host=None, port=None, password=TOKEN, extra=extra) == settings()
+
+
+def test_extra_is_read_from_its_text() -> None:
+    found = Settings.of("my_conn", host=None, port=None, password=TOKEN, extra='{"timeout": 5, "wait_seconds": "7"}')
+    assert (found.timeout, found.wait_seconds) == (5, 7)
+
+
+def test_an_unknown_field_is_warned_of_once_a_process(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("airflow_provider_apify.hooks.connection._warned", set())
+    with caplog.at_level(logging.WARNING):
+        for _ in range(3):
+            settings(time_out=5, Proxy=PROXY_PASSWORD, nonsense=PROXY_PASSWORD, timeout=5)
+    said = [record.getMessage() for record in caplog.records]
+    assert [line.partition("effect. ")[2][:22] for line in said] == [
+        "Did you mean 'timeout'",
+        "Did you mean 'proxy'?",
+        "Known are: allow_http,",
+    ]
+    assert all(line.startswith("Connection 'my_conn': extra has the field") for line in said)
+    assert PROXY_PASSWORD not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [
+        (None, None),
+        ("", None),
+        ("https://console.apify.com/organization/abc", "https://console.apify.com/organization/abc"),
+        (" https://console.apify.com/organization/abc/\n", "https://console.apify.com/organization/abc"),
+        ("http://127.0.0.1:3333/", "http://127.0.0.1:3333"),
+    ],
+)
+def test_the_base_of_console_links(value: str | None, read: str | None) -> None:
+    assert settings(console_url=value).console_url == read
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "console.apify.com",
+        "javascript:alert(1)//x",
+        "ftp://console.apify.com",
+        "https://",
+        f"https://jane:{TOKEN}@console.apify.com",
+        f"https://{TOKEN}@console.apify.com",
+        f"https://console.apify.com?token={TOKEN}",
+        f"https://console.apify.com#{TOKEN}",
+        "https://console.apify.com/a b",
+        "https://console.apify.com\r\nX: y",
+        "http://[::1",
+        5,
+        True,
+        {},
+    ],
+    ids=repr,
+)
+def test_a_base_of_console_links_that_is_none_is_refused_by_name_and_not_repeated(value: object) -> None:
+    with pytest.raises(ValueError, match=r"^Connection 'my_conn': console_url ") as caught:
+        settings(console_url=value)
+    assert TOKEN not in str(caught.value)
+
+
+def test_the_secrets_are_the_token_and_the_credentials_of_the_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert settings(proxy="http://proxy:3128").secrets == [TOKEN]
+    proxy = "http://jane:p%40ss%2Fword@proxy:3128"
+    assert settings(proxy=proxy).secrets == [TOKEN, proxy, "p%40ss%2Fword", "p@ss/word"]
+    monkeypatch.setenv("HTTPS_PROXY", "jane:secret@proxy:3128")
+    assert settings().secrets == [TOKEN, "http://jane:secret@proxy:3128", "secret", "secret"]
 
 
 def test_no_text_of_the_settings_holds_token_or_proxy(monkeypatch: pytest.MonkeyPatch) -> None:

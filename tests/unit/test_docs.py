@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import versions
 from tests.features import FEATURES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,7 +23,6 @@ PAGES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.joinpath("docs
 
 #: Texts in the package that look like messages and reach nobody.
 NOT_SHOWN = {
-    "certificate verify failed",  # looked for in a library's message
     "the supervisor cannot be asked safely",  # caught beside where it is raised
 }
 
@@ -44,6 +44,13 @@ def test_every_message_is_on_the_troubleshooting_page() -> None:
 def test_the_page_of_versions_has_every_feature() -> None:
     page = ROOT.joinpath("docs/versions.md").read_text()
     assert [feature.name for feature in FEATURES if feature.without not in page] == [], "make matrix writes it"
+
+
+def test_the_page_of_versions_names_what_airflows_constraints_must_allow() -> None:
+    floors = re.findall(r'"(apache-airflow[\w-]+)>=([\d.]+)"', ROOT.joinpath("pyproject.toml").read_text())
+    page = ROOT.joinpath("docs/versions.md").read_text()
+    assert [name for name, floor in floors if name not in page or floor not in page] == []
+    assert page.endswith(versions.TAIL), "make matrix writes it"
 
 
 def test_what_counts_as_not_shown_is_there() -> None:

@@ -252,6 +252,23 @@ def test_console_url_is_addressed_by_build_number(act_id: str | None, number: st
     assert Build.from_api({**MINIMAL, "actId": act_id, "buildNumber": number}).console_url == url
 
 
+@pytest.mark.parametrize(
+    ("stated", "base", "url"),
+    [
+        (None, "https://x.example/organization/o", "https://x.example/organization/o/actors/a1#/builds/0.1.7"),
+        ("https://x.example/b", None, "https://x.example/b"),
+        ("http://x.example/b", None, "http://x.example/b"),
+        ("https://x.example/b", "https://y.example", "https://y.example/actors/a1#/builds/0.1.7"),
+        ("javascript:alert(1)", None, "https://console.apify.com/actors/a1#/builds/0.1.7"),
+        ("", None, "https://console.apify.com/actors/a1#/builds/0.1.7"),
+        (["https://x.example/b"], None, "https://console.apify.com/actors/a1#/builds/0.1.7"),
+    ],
+)
+def test_console_url_follows_the_connection_then_apify(stated: object, base: str | None, url: str) -> None:
+    sent = {**MINIMAL, "actId": "a1", "buildNumber": "0.1.7", "consoleUrl": stated}
+    assert Build.from_api(sent, console_url=base).console_url == url
+
+
 def test_an_actor_is_read_with_its_versions_and_tags() -> None:
     actor = Actor.from_api(
         {

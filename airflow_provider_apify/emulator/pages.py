@@ -1,0 +1,130 @@
+"""A page for each Actor with its builds, at the path that it has in Apify Console. For a browser on this machine."""
+
+from __future__ import annotations
+
+import re
+import time
+from base64 import b64encode
+from hashlib import sha256
+from html import escape
+from ipaddress import ip_address
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import HTMLResponse
+
+from airflow_provider_apify.emulator.call import ApiError, Call
+from airflow_provider_apify.emulator.log import log_lines
+from airflow_provider_apify.emulator.objects import iso
+from airflow_provider_apify.emulator.world import USERNAME, Build, Registered
+
+#: Not <meta http-equiv="refresh">: with a # in the address, Chromium takes that for a jump within the page.
+RELOAD = "setTimeout(() => location.reload(), 2000)"
+
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+_RELOAD_HASH = b64encode(sha256(RELOAD.encode()).digest()).decode()
+_HEADERS = {
+    "Content-Security-Policy": f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{_RELOAD_HASH}'",
+    "Cache-Control": "no-store",
+}
+
+
+async def _call(request: Request) -> Call:
+    """No token is asked for, so nobody but this machine may look."""
+    if request.client is None or not ip_address(request.client.host).is_loopback:
+        raise ApiError(403, "insufficient-permissions", "Pages are shown to browsers on the emulator's machine only")
+    call: Call = request.state.call
+    return call
+
+
+pages = APIRouter()
+
+
+@pages.get("/actors/{actor_id}")
+async def actor_page(call: Annotated[Call, Depends(_call)], actor_id: str) -> HTMLResponse:
+    owner = call.actor(actor_id)
+    builds = [build for build in reversed(call.world.builds.values()) if build.owner is owner]
+    return HTMLResponse(_page(owner, builds), headers=_HEADERS)
+
+
+def _page(owner: Registered, builds: list[Build]) -> str:
+    name = escape(f"{USERNAME}/{owner.actor.name}")
+    reload = f"<script>{RELOAD}</script>" if any(build.unfinished for build in builds) else ""
+    # The part of the address after # says the build: the style sheet shows no other.
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<meta charset="utf-8"><meta name="viewport" content="width=device-width">{reload}
+<title>{name} - emulator of Apify</title>
+<style>{_STYLE}</style>
+<header><h1>{name}</h1><p>Actor {escape(owner.id)} on the emulator of Apify, which builds nothing</p></header>
+<nav>{"".join(_row(build) for build in builds) or "<p>No builds yet.</p>"}</nav>
+<main>{"".join(_details(build) for build in builds)}</main>
+</html>
+"""
+
+
+def _row(build: Build) -> str:
+    return (
+        f'<a href="#/builds/{build.number}"><b>{build.number}</b>{_status(build)}'
+        f"<small>{_clock(build.started_at)}</small></a>\n"
+    )
+
+
+def _details(build: Build) -> str:
+    carries = sorted(tag for tag, tagged in build.owner.tagged.items() if tagged is build)
+    facts = {
+        "Started": _clock(build.started_at),
+        "Finished": "not yet" if build.finished_at is None else _clock(build.finished_at),
+        "Duration": f"{(build.finished_at or time.time()) - build.started_at:.1f} s",
+        "Version": build.version,
+        "Tag if it succeeds": build.tag or "none",
+        "Tags now": ", ".join(carries) or "none",
+        "Build id": build.id,
+        "Started by": build.user_agent or "unknown",
+    }
+    items = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in facts.items())
+    log = escape(_ANSI.sub("", "".join(log_lines(build, time.time()))))
+    return (
+        f'<article id="/builds/{build.number}"><h2>Build {build.number} {_status(build)}</h2>'
+        f"<dl>{items}</dl><h3>Log</h3><pre>{log or 'Nothing yet.'}</pre></article>\n"
+    )
+
+
+def _status(build: Build) -> str:
+    return f'<span class="{build.status}">{build.status}</span>'
+
+
+def _clock(at: float) -> str:
+    return iso(at)[:19].replace("T", " ") + " UTC"
+
+
+_STYLE = """
+:root { color-scheme: light dark; --line: #8883; --soft: #8881; --dim: #777; font: 15px/1.45 system-ui, sans-serif }
+body { display: grid; grid-template-columns: 17rem 1fr; gap: 1.5rem 2rem; max-width: 70rem; margin: 2rem auto;
+  padding: 0 1.5rem }
+header { grid-column: 1 / -1; border-bottom: 1px solid var(--line) }
+h1 { margin: 0; font-size: 1.5rem }
+h2 { margin: 0 0 1rem; font-size: 1.25rem }
+h3 { margin: 1.5rem 0 .5rem; font-size: 1rem }
+header p { margin: .2rem 0 1rem; color: var(--dim) }
+nav a { display: grid; grid-template-columns: 1fr auto; align-items: center; gap: .1rem .5rem; padding: .5rem .7rem;
+  border-radius: .5rem; color: inherit; text-decoration: none }
+nav a:hover { background: var(--soft) }
+nav small { color: var(--dim); grid-column: 1 / -1 }
+main { min-width: 0 }
+main:not(:has(:target))::before { content: "Choose a build."; color: var(--dim) }
+article { display: none; scroll-margin-top: 10rem }
+article:target { display: block }
+dl { display: grid; grid-template-columns: repeat(auto-fill, minmax(13rem, 1fr)); gap: .8rem 1.5rem; margin: 0 }
+dl div:last-child { grid-column: 1 / -1 }
+dt { color: var(--dim); font-size: .85rem }
+dd { margin: 0; overflow-wrap: anywhere }
+pre { margin: 0; padding: 1rem; white-space: pre-wrap; overflow-wrap: anywhere; border-radius: .5rem;
+  background: #1b1f24; color: #e6e6e6; font: 13px/1.5 ui-monospace, monospace }
+span { padding: .1rem .5rem; border-radius: 1rem; background: #2563eb; color: #fff; vertical-align: middle;
+  font: 600 .72rem system-ui, sans-serif }
+.SUCCEEDED { background: #15803d }
+.FAILED, .TIMED-OUT { background: #b91c1c }
+.ABORTED, .ABORTING, .TIMING-OUT { background: #57606a }
+@media (max-width: 45rem) { body { grid-template-columns: 1fr } }
+"""

@@ -1,0 +1,95 @@
+"""The pages that links of a task open: one for each Actor, with its builds."""
+
+from __future__ import annotations
+
+import re
+
+import httpx
+import pytest
+
+from airflow_provider_apify.emulator import Actor, Emulator
+from airflow_provider_apify.emulator.pages import RELOAD
+from tests.integration.emulator.conftest import Api, anyone, error
+
+
+def page(emulator: Emulator, actor_id: str) -> str:
+    answer = anyone.get(f"{emulator.url}/actors/{actor_id}")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    return answer.text
+
+
+def test_a_page_shows_status_times_tags_and_log_without_a_token(api: Api, emulator: Emulator) -> None:
+    build = api.built(tag="nightly")
+    shown = page(emulator, build["actId"])
+    (article,) = re.findall("<article.*?</article>", shown, flags=re.DOTALL)
+    assert 'id="/builds/0.0.1"' in article and 'href="#/builds/0.0.1"' in shown
+    for said in (build["status"], build["id"], "nightly", "tests/1", build["startedAt"][:19].replace("T", " ")):
+        assert said in article
+    log = api("GET", f"/actor-builds/{build['id']}/log").text
+    assert "npm warn" in log and log.rstrip() in article
+
+
+def test_it_reloads_itself_until_all_builds_have_ended(api: Api, emulator: Emulator) -> None:
+    script = f"<script>{RELOAD}</script>"
+    emulator.set_actor("hello-world", build_seconds=60)
+    first, second = api.start(), api.start()
+    assert script in page(emulator, first["actId"])
+    emulator.finish_build(second["id"])
+    assert script in page(emulator, first["actId"])
+    emulator.finish_build(first["id"])
+    assert "<script" not in page(emulator, first["actId"])
+
+
+def test_it_shows_no_build_of_another_actor(api: Api, emulator: Emulator) -> None:
+    api.built()
+    other = api.built("two-versions", "1.0")
+    shown = page(emulator, other["actId"])
+    assert re.findall('<article id="(.*?)"', shown) == ["/builds/1.0.1"]
+    actor_id = api("GET", "/actors/~slow-build").json()["data"]["id"]
+    assert "No builds yet." in page(emulator, actor_id)
+
+
+@pytest.mark.parametrize("nasty", ["<script>alert(1)</script>", '"><img src=x>', "&lt;"])
+def test_what_others_have_named_is_escaped(nasty: str, api: Api, emulator: Emulator) -> None:
+    emulator.add_actor(Actor(nasty))
+    actor_id = next(item["id"] for item in api("GET", "/actors").json()["data"]["items"] if item["name"] == nasty)
+    params = {"version": "0.0", "tag": nasty}
+    answer = api("POST", f"/actors/{actor_id}/builds", params=params, headers={"User-Agent": nasty})
+    api.build(answer.json()["data"]["id"], wait=60)
+    assert nasty not in page(emulator, actor_id)
+
+
+def test_it_needs_nothing_from_elsewhere_and_runs_no_other_script(api: Api, emulator: Emulator) -> None:
+    answer = anyone.get(f"{emulator.url}/actors/{api.built()['actId']}")
+    assert answer.headers["content-security-policy"].startswith(
+        "default-src 'none'; style-src 'unsafe-inline'; script-src"
+    )
+    assert "script-src 'unsafe-inline'" not in answer.headers["content-security-policy"]
+    assert not re.search(r"src=|url\(|@import|<link|<script|https?://", answer.text)
+
+
+def test_an_unknown_actor_has_no_page(emulator: Emulator) -> None:
+    assert error(anyone.get(f"{emulator.url}/actors/none")) == (404, "record-not-found")
+
+
+def test_only_browsers_on_this_machine_are_shown_it() -> None:
+    with Emulator(host="0.0.0.0", build_seconds=0.1) as emulator:
+        address = own_address()
+        if address is None:
+            pytest.skip("this machine has no other address")
+        url = emulator.url.replace("0.0.0.0", address)
+        assert error(httpx.get(f"{url}/actors/x", timeout=10, trust_env=False)) == (403, "insufficient-permissions")
+        local = emulator.url.replace("0.0.0.0", "127.0.0.1")
+        assert error(httpx.get(f"{local}/actors/x", timeout=10, trust_env=False)) == (404, "record-not-found")
+
+
+def own_address() -> str | None:
+    import socket
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # sends nothing
+        except OSError:
+            return None
+        address = str(probe.getsockname()[0])
+    return None if address.startswith("127.") else address
