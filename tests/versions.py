@@ -39,7 +39,8 @@ pip install apache-airflow==3.0.6 airflow-provider-apify -c constraints.txt
 ```
 
 Where Airflow is installed already, `pip install apache-airflow==3.0.6 airflow-provider-apify`, without constraints,
-upgrades that package and nothing else of Airflow's. From Airflow 3.1.6 on, the constraint files can be used as they are.
+upgrades that package and nothing else of Airflow's. From Airflow 3.1.6 on, the constraint files can be used as they
+are.
 """
 
 
