@@ -92,4 +92,6 @@ _KINDS = {
 def no_answer(request: Request, kind: str, *, sent: bool) -> errors.NetworkError:
     """Give the error for a request that got no complete answer; both transports say the same."""
     known = "" if sent else " Nothing was sent."
-    return errors.NetworkError(f"No answer from Apify to {request}: {_KINDS[kind]}.{known}", sent=sent)
+    return errors.NetworkError(
+        f"No answer from Apify to {request}: {_KINDS[kind]}.{known}", sent=sent, transient=kind != "certificate"
+    )
