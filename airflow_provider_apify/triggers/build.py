@@ -70,8 +70,9 @@ class ApifyBuildTrigger(BaseTrigger):
         try:
             event = await self._wait()
         except asyncio.CancelledError:
-            # Before Airflow 3.3, which calls on_kill, this is all that a trigger hears of its task.
-            if not hasattr(BaseTrigger, "on_kill"):
+            # Before Airflow 3.3, which calls on_kill, this is all that a trigger hears of its task. Of Ctrl-C in a run
+            # inside one process it is all on every Airflow.
+            if not hasattr(BaseTrigger, "on_kill") or self._runs_inline:
                 await self.on_kill()
             raise
         self._fired = True
@@ -89,10 +90,15 @@ class ApifyBuildTrigger(BaseTrigger):
                 await asyncio.wait([ending])
         self.log.warning("%s", ending.result())
 
+    @property
+    def _runs_inline(self) -> bool:
+        """Whether a run inside one process (``airflow dags test``) has called this: nobody comes after it."""
+        return self.task_instance is None
+
     async def _end_build(self) -> str:
         """Abort the build if Airflow says that its task is over, and say how that went."""
         # Another triggerer takes over a trigger that moves, so there is always a next try.
-        if not may_abort(await self._state(), next_try=True):
+        if not self._runs_inline and not may_abort(await self._state(), next_try=True):
             return f"Airflow does not say that the task is over: build {self.build_id} is left running."
         try:
             abort = ApifyHook(self.apify_conn_id).abort_build_async(self.build_id)
@@ -103,6 +109,8 @@ class ApifyBuildTrigger(BaseTrigger):
             return f"Build {self.build_id} could not be aborted: {error}"
         if not build.abort_took:
             return f"Build {build} is {build.status}."
+        if self._runs_inline:
+            return f"Build {build} is being aborted, since the run was interrupted."
         metrics.count("aborted", self.task_instance, build.act_id)
         return f"Build {build} is being aborted, since its task was ended or cleared."
 

@@ -302,6 +302,27 @@ def test_a_trigger_cancelled_by_an_airflow_that_says_no_more_asks_what_became_of
     assert sum(request.path.endswith("/abort") for request in apify.requests) == aborts
 
 
+@pytest.mark.parametrize(("of_task", "abort_on_kill", "aborts"), [(False, True, 1), (False, False, 0), (True, True, 0)])
+def test_ctrl_c_aborts_in_a_run_inside_one_process_and_never_in_a_triggerer(
+    of_task: bool, abort_on_kill: bool, aborts: int, apify: Emulator, supervisor: Supervisor
+) -> None:
+    """A triggerer knows the task of each trigger; a run inside one process gives it none."""
+    supervisor.state = "deferred"
+
+    async def interrupt() -> None:
+        trigger = trigger_of(start_build(apify), abort_on_kill=abort_on_kill)
+        if not of_task:
+            trigger.task_instance = None
+        waiting = asyncio.ensure_future(anext(trigger.run()))
+        await asyncio.to_thread(apify.wait_for, waits)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+    asyncio.run(interrupt())
+    assert sum(request.path.endswith("/abort") for request in apify.requests) == aborts
+
+
 def test_the_trigger_of_a_sensor_aborts_nothing(apify: Emulator, supervisor: Supervisor, runner: Runner) -> None:
     supervisor.state = "failed"
     outcome = runner.run(sensor(start_build(apify), deferrable=True))
