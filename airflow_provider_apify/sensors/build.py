@@ -28,6 +28,7 @@ from airflow_provider_apify.exceptions import (
     ApifyConfigurationError,
     timed_out,
 )
+from airflow_provider_apify.jobs.wait import Limits
 from airflow_provider_apify.links.build import ApifyBuildLink
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
     from airflow_provider_apify.api.model import Build
     from airflow_provider_apify.hooks.apify import ApifyHook
-    from airflow_provider_apify.jobs.wait import Limits
 
 #: What ends a sensor of Airflow's whatever its ``silent_fail``, and what ``soft_fail`` turns into a skip.
 _FINAL = (AirflowFailException, AirflowSensorTimeout, AirflowTaskTimeout, ApifyBuildTimeout)
@@ -105,6 +105,11 @@ class ApifyBuildSensor(BaseSensorOperator):
         """Look once. Trouble that passes means "not yet"."""
         hook = self._hook()
         build = self._look(context, hook, first=not context.get("task_reschedule_count"))
+        if build is None:
+            # Airflow counts the time of a sensor that it reschedules from its first poke.
+            begun = context["ti"].get_first_reschedule_date(context)
+            if begun and time.time() >= begun.timestamp() + self.timeout:
+                build = wait_here(self, hook, self.build_id, Limits(begun.timestamp() + self.timeout), over=True)
         if build is None or not build.is_terminal:
             return False
         return PokeReturnValue(is_done=True, xcom_value=self._finish(context, hook, build.summary()))
@@ -152,7 +157,7 @@ class ApifyBuildSensor(BaseSensorOperator):
                     raise time_out(timed_out(self.build_id, None, error), limits) from None
                 if step is wait:
                     time.sleep(self.poke_interval if left is None else min(left, self.poke_interval))
-            if may_defer:
+            if may_defer and limits.left(time.time()) != 0:
                 defer(self, self.build_id, limits, abort_on_kill=False)
             step = wait
 

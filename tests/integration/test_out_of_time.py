@@ -193,6 +193,29 @@ def test_a_build_that_cannot_be_seen_gets_a_minute(
         assert 2 <= time.monotonic() - begun < 8
 
 
+@pytest.mark.parametrize("way", ["worker", "reschedule", "deferred", "operator", "deferred operator"])
+def test_an_outage_at_the_deadline_is_no_time_out(
+    way: str, apify: Emulator, runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The build ends in time, and Apify does not answer from before that until after the deadline."""
+    monkeypatch.setattr("airflow_provider_apify.jobs.wait.LONGEST_PAUSE", 0.5)
+    apify.build_seconds = 1.5
+
+    def outage(seconds: float) -> None:
+        apify.add_fault(Fault("status", status=503, method="GET", path="/v2/actor-builds/*", times=None))
+        threading.Timer(seconds, apify.clear_faults).start()
+
+    if "operator" in way:
+        task = partial(operator, wait_for_completion=True, deferrable="deferred" in way, timeout=2)
+        outage(5)
+    else:
+        options = {"worker": {}, "deferred": {"deferrable": True}, "reschedule": {"mode": way, "poke_interval": 0.5}}
+        task = partial(sensor, start_build(apify), timeout=2, **options[way])
+        outage(4)
+    outcome = runner.run_to_end(task)
+    assert (outcome.state, outcome.error) == ("success", None)
+
+
 @pytest.mark.parametrize("retries", [0, 1])
 @pytest.mark.parametrize("resume", [CRASH, UNREADABLE, UNFORESEEN], ids=["crash", "unreadable", "unforeseen"])
 def test_a_trigger_that_crashed_leaves_the_rest_of_the_wait_to_the_worker(
