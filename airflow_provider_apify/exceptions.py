@@ -14,6 +14,7 @@ from typing import Any
 from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException, AirflowSensorTimeout
 
 from airflow_provider_apify.api import errors
+from airflow_provider_apify.api.model import Build
 from airflow_provider_apify.jobs.start import StartUnclear, Superseded
 
 
@@ -59,6 +60,13 @@ class ApifyNotFoundError(ApifyApiError, errors.NotFoundError, AirflowFailExcepti
 
 class ApifyInvalidRequestError(ApifyApiError, errors.InvalidRequestError, AirflowFailException):
     """Apify refuses the request as it is (400 and other 4xx)."""
+
+
+class ApifyPollError(ApifyApiError, errors.PollError):
+    """
+    For 10 minutes Apify refused to say how a build is doing, though it did not say that the build is gone. Retryable:
+    the next try waits for the same build.
+    """
 
 
 class ApifyQuotaError(ApifyApiError, errors.QuotaError, AirflowFailException):
@@ -107,11 +115,23 @@ class ApifyBuildSensorTimeout(ApifyBuildTimeout, AirflowSensorTimeout):
     """The same from the sensor, whose time-out Airflow does not retry."""
 
 
+def timed_out(build_id: str, build: Build | None, trouble: Exception | None) -> ApifyBuildTimeout:
+    """
+    Say that a build has not ended in time.
+
+    :param build: the build as last seen.
+    :param trouble: why it could not be seen when the time was over.
+    """
+    seen = f"it is {build.status}." if build and not trouble else f"it could not be seen.\n{trouble}"
+    return ApifyBuildTimeout(f"Build {build or build_id} has not ended within the task's timeout; {seen}")
+
+
 _FLAVOURS: dict[type[errors.ApiError], type[ApifyApiError]] = {
     errors.AuthenticationError: ApifyAuthenticationError,
     errors.PermissionDeniedError: ApifyPermissionError,
     errors.NotFoundError: ApifyNotFoundError,
     errors.InvalidRequestError: ApifyInvalidRequestError,
+    errors.PollError: ApifyPollError,
     errors.QuotaError: ApifyQuotaError,
     errors.CapacityError: ApifyCapacityError,
     errors.RateLimitError: ApifyRateLimitError,

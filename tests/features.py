@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pytest
 from airflow import providers_manager
 from airflow.models import taskinstance
+from airflow.sdk.api.datamodels._generated import TIRunContext
 from airflow.sdk.execution_time import comms, supervisor, task_runner
 from airflow.triggers.base import BaseTrigger
 
@@ -78,4 +79,10 @@ SKIP_LISTENERS = Feature(
     "on_task_instance_skipped" in inspect.getsource(task_runner),
     "Listeners, like that of OpenLineage, hear nothing of a sensor that skips (`soft_fail`).",
 )
-FEATURES = (STORE, ON_KILL, FORWARDED_SIGTERM, LOCK, FORM, RETRY, ALIAS, SKIP_LISTENERS)
+START_DATE = Feature(
+    "start of a try, known after a deferral",
+    "start_date" in TIRunContext.model_fields,
+    "A task whose trigger has crashed waits on in the worker with its whole `timeout` and `execution_timeout` before"
+    " it, not with what is left of them.",
+)
+FEATURES = (STORE, ON_KILL, FORWARDED_SIGTERM, LOCK, FORM, RETRY, ALIAS, SKIP_LISTENERS, START_DATE)

@@ -31,6 +31,8 @@ from airflow.sdk.execution_time.comms import (
 )
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance, finalize, run
 
+from tests.features import START_DATE
+
 RUN_ID = "scheduled__2026-11-23"
 
 if not structlog.is_configured():  # before Airflow 3.1; by default, what it prints is wrapped and coloured
@@ -191,7 +193,7 @@ class Runner:
             task=task,
             _ti_context_from_server=server,
             max_tries=max_tries,
-            start_date=timezone.utcnow(),
+            start_date=self.supervisor.first_start if resume and START_DATE.there else timezone.utcnow(),
             hostname="worker",
             is_mapped=self.map_index >= 0,
         )

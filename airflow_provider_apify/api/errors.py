@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from typing import ClassVar
 
+#: Advice for a request that is refused; there is nothing to check where a build is merely asked for.
+CHECK_ARGUMENTS = "Check the arguments."
 #: Longest message of Apify's that is repeated in ours, in characters.
 MESSAGE_LIMIT = 500
 
@@ -21,7 +22,7 @@ class ApiError(Exception):
     """
 
     #: Whether the same request can succeed later without anybody changing anything.
-    transient: ClassVar[bool] = False
+    transient: bool = False
 
     def __init__(
         self, message: str, *, status: int | None = None, type: str | None = None, retry_after: float | None = None
@@ -48,6 +49,12 @@ class NotFoundError(ApiError):
 
 class InvalidRequestError(ApiError):
     """Apify refuses the request as it is (400 and other 4xx)."""
+
+
+class PollError(ApiError):
+    """Apify kept refusing to say how a build is doing, by answers (400 and other 4xx) that say nothing of the build."""
+
+    transient = True
 
 
 class QuotaError(ApiError):
@@ -81,13 +88,16 @@ class NetworkError(ApiError):
     No complete answer arrived: name resolution, connection, TLS, timeout, reset.
 
     :param sent: whether the request may have reached Apify.
+    :param transient: ``False`` for a certificate that is not trusted: somebody has to change something.
     """
 
     transient = True
 
-    def __init__(self, message: str, *, sent: bool = True) -> None:
+    def __init__(self, message: str, *, sent: bool = True, transient: bool = True) -> None:
         super().__init__(message)
         self.outcome_unknown = sent
+        if not transient:
+            self.transient = False
 
 
 #: ``error.type`` decides before the status does: Apify sends the same type under several statuses (API §1.8, §3.2).
@@ -121,7 +131,7 @@ _ADVICE: dict[type[ApiError], str] = {
     PermissionDeniedError: "Put a token whose owner may do this into the connection's password; scoped tokens"
     " cannot modify Actors.",
     NotFoundError: "Check actor_id, version or build_id, and that the account of the connection's token can see it.",
-    InvalidRequestError: "Check the arguments.",
+    InvalidRequestError: CHECK_ARGUMENTS,
     QuotaError: "Raise the limit or add credits in Apify Console, Billing; retrying does not help.",
     CapacityError: "It clears as other builds and runs end. To keep it from happening, give the tasks an Airflow pool"
     " with include_deferred=True and a slot for each 4 GB of the account's memory.",

@@ -111,5 +111,7 @@ def no_answer(
     # OpenSSL's words name the host at most.
     why = getattr(certificate, "verify_message", "").rstrip(".") or "OpenSSL does not say why"
     return errors.NetworkError(
-        f"No answer from Apify to {request}: {_KINDS[kind].replace('%s', why)}.{known}", sent=sent
+        f"No answer from Apify to {request}: {_KINDS[kind].replace('%s', why)}.{known}",
+        sent=sent,
+        transient=kind != "certificate",
     )

@@ -21,15 +21,22 @@ from tenacity import (
 )
 
 from airflow_provider_apify.api import requests as api
-from airflow_provider_apify.api.errors import ApiError, AuthenticationError, NetworkError, unreadable
+from airflow_provider_apify.api.errors import (
+    ApiError,
+    AuthenticationError,
+    NetworkError,
+    NotFoundError,
+    PollError,
+    unreadable,
+)
 from airflow_provider_apify.api.model import Actor, Build
 from airflow_provider_apify.api.requests import Request
 from airflow_provider_apify.exceptions import (
-    ApifyBuildTimeout,
     ApifyConfigurationError,
     ApifyConnectionNotFoundError,
     ApifySupersededError,
     flavoured,
+    timed_out,
 )
 from airflow_provider_apify.hooks.connection import Settings
 from airflow_provider_apify.hooks.sync_transport import SyncTransport
@@ -157,22 +164,26 @@ class ApifyHook(BaseHook):
         *,
         timeout: float | None = None,
         on_status: Callable[[Build], None] = lambda build: None,
+        patience: float = 0.0,
     ) -> Build:
         """
         Wait until a build ends, and give it whatever its status.
 
-        What passes (429, 5xx, network trouble, a 404 for some seconds, an unknown status) is waited out.
+        What passes (429, 5xx, network trouble, a 404 for some seconds, an unknown status) is waited out, and other
+        refusals (409, 423, ...) for 10 minutes.
 
         :param timeout: seconds, or ``None`` for as long as it takes; 0 looks once.
         :param on_status: called with the unfinished build when first seen and whenever its status has changed.
+        :param patience: seconds to go on trying after ``timeout`` if the build cannot be seen then.
         :raises ApifyBuildTimeout: it has not ended in time; it is left running.
-        :raises ApifyApiError: asking again cannot mend it: the build is not there, or the token is refused.
+        :raises ApifyPollError: for 10 minutes all answers were refusals that say nothing of the build.
+        :raises ApifyApiError: asking again cannot help: the build is not there, or the token is refused.
         """
         with _arguments():
             if timeout is not None and timeout < 0:
                 raise ValueError(f"timeout must be a number of seconds from 0, or None; got {timeout!r}")
         deadline = None if timeout is None else time.monotonic() + timeout
-        watch = Watch(deadline, on_status, self.log.warning)
+        watch = Watch(deadline, on_status, self.log.warning, patience)
         try:
             while True:
                 pause: float | None
@@ -186,19 +197,30 @@ class ApifyHook(BaseHook):
                     if pause is None:
                         return build
                 self._pause(pause)
+        except PollError as error:
+            raise flavoured(error) from None
         except DeadlineReached:
-            raise _timed_out(build_id, watch.build) from None
+            raise timed_out(build_id, watch.build, watch.trouble) from None
 
-    def check_build(self, build_id: str) -> Build | None:
-        """Look at a build once; ``None`` if there is no telling now. Raises what ``wait_for_build`` raises."""
+    def check_build(self, build_id: str, *, first: bool = True) -> Build | None:
+        """
+        Look at a build once; ``None`` if there is no telling now.
+
+        :param first: whether the build has not been seen before: then a refusal or a certificate that is not trusted
+            may be the caller's fault, and is raised.
+        :raises ApifyApiError: as ``wait_for_build`` does.
+        """
         watch = Watch(None, say=self.log.warning)
         while True:
             watch.next_wait(time.monotonic(), 0)
             try:
                 return self.get_build(build_id, attempts=1)
             except ApiError as error:
+                missing = isinstance(error, NotFoundError)
+                if first and not (missing or error.transient):
+                    raise
                 pause = watch.failed(error, time.monotonic())
-                if error.transient:
+                if not missing:
                     return None
                 time.sleep(pause)
 
@@ -306,8 +328,10 @@ class ApifyHook(BaseHook):
                         if pause is None:
                             return build
                     await sleep(pause)
+            except PollError as error:
+                raise flavoured(error) from None
             except DeadlineReached:
-                raise _timed_out(build_id, watch.build) from None
+                raise timed_out(build_id, watch.build, watch.trouble) from None
 
     async def abort_build_async(self, build_id: str) -> Build:
         """Abort a build from an event loop, trying again for as long as the caller lets it."""
@@ -464,11 +488,6 @@ def _parsed(request: Request, parse: Callable[[Any], T], data: Any) -> T:
         return parse(data)
     except (ValueError, TypeError, KeyError) as error:
         raise unreadable(str(request), 200, str(error)) from None
-
-
-def _timed_out(build_id: str, build: Build | None) -> ApifyBuildTimeout:
-    seen = f"it is {build.status}" if build else "it could not be seen"
-    return ApifyBuildTimeout(f"Build {build or build_id} has not ended within the task's timeout; {seen}.")
 
 
 def _mask(secrets: list[str]) -> None:

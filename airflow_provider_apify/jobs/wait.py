@@ -11,11 +11,22 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from airflow_provider_apify.api.errors import ApiError, NotFoundError
+from airflow_provider_apify.api.errors import (
+    CHECK_ARGUMENTS,
+    ApiError,
+    InvalidRequestError,
+    NetworkError,
+    NotFoundError,
+    PollError,
+)
 from airflow_provider_apify.api.model import Build
 
 #: Seconds for which "not found" passes: replicas lag behind a build just created (the official client allows 3 s).
 MISSING_GRACE = 10.0
+#: Seconds for which refusals pass that say nothing of build or token, such as 409 and 425.
+REFUSED_GRACE = 600.0
+#: Seconds after its deadline for which a task still tries to see a build that cannot be seen.
+PATIENCE = 60.0
 #: Least seconds between two questions, in case the server answers about an unfinished build without holding back.
 LEAST_INTERVAL = 5.0
 #: First and longest pause in seconds after an error; doubled each time, with jitter.
@@ -26,6 +37,33 @@ LONGEST_RETRY_AFTER = 300.0
 
 class DeadlineReached(Exception):
     """The user's deadline came before the build's end."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """
+    When a try stops waiting, in epoch seconds, so that neither a deferral nor a restart moves it; ``None`` for never.
+
+    :param deadline: by the task's ``timeout``.
+    :param execution_deadline: by its ``execution_timeout``, which Airflow does not count while a task is deferred.
+    """
+
+    deadline: float | None = None
+    execution_deadline: float | None = None
+
+    @property
+    def first(self) -> float | None:
+        """The one that comes first."""
+        return min((limit for limit in (self.deadline, self.execution_deadline) if limit is not None), default=None)
+
+    @property
+    def is_execution(self) -> bool:
+        """Whether ``execution_timeout`` ends the wait."""
+        return self.execution_deadline is not None and self.execution_deadline == self.first
+
+    def left(self, now: float) -> float | None:
+        """Give the seconds that are left, at least 0; ``None`` for no limit."""
+        return None if self.first is None else max(0.0, self.first - now)
 
 
 @dataclass
@@ -39,16 +77,21 @@ class Watch:
     :param deadline: when to give up, or ``None`` for never.
     :param on_status: called with the unfinished build when first seen and whenever its status has changed.
     :param say: told about each failure that passes.
+    :param patience: seconds after the deadline for which failures still pass: the build may have ended in time.
     """
 
     deadline: float | None
     on_status: Callable[[Build], None] = lambda build: None
     say: Callable[[str], None] = lambda line: None
+    patience: float = 0.0
     #: The build as last seen.
     build: Build | None = field(default=None, init=False)
+    #: Why the build could not be seen since.
+    trouble: ApiError | None = field(default=None, init=False)
     _asked: float = field(default=0.0, init=False)
     _errors: int = field(default=0, init=False)
     _missing_since: float | None = field(default=None, init=False)
+    _refused_since: float | None = field(default=None, init=False)
 
     def next_wait(self, now: float, longest: int) -> int:
         """Give the seconds to long-poll for, whole ones as Apify wants it. A build is asked for at least once."""
@@ -63,36 +106,53 @@ class Watch:
         """
         if not build.is_terminal and (self.build is None or self.build.status != build.status):
             self.on_status(build)
-        self.build, self._errors, self._missing_since = build, 0, None
+        self.build, self.trouble, self._errors, self._missing_since, self._refused_since = build, None, 0, None, None
         if build.is_terminal:
             return None
-        return self._within_deadline(max(0.0, self._asked + LEAST_INTERVAL - now), now)
+        return self._until(self.deadline, max(0.0, self._asked + LEAST_INTERVAL - now), now)
 
     def failed(self, error: ApiError, now: float) -> float:
         """
         Take a failure: the seconds to pause before asking again.
 
-        :raises ApiError: ``error`` itself, if asking again cannot mend it.
+        :raises ApiError: ``error`` itself, if asking again cannot help.
+        :raises PollError: for ``REFUSED_GRACE`` all that came were refusals that say nothing of build or token.
         :raises DeadlineReached: the time is up.
         """
+        what, note = str(error), "The build goes on"
         if isinstance(error, NotFoundError):
-            if self._missing_since is None:
-                self._missing_since = now
+            note = "It may not be there yet"
+            self._missing_since = now if self._missing_since is None else self._missing_since
             if now - self._missing_since >= MISSING_GRACE:
                 raise error
-        elif not error.transient:
+        elif isinstance(error, InvalidRequestError):
+            what = what.removesuffix(CHECK_ARGUMENTS).strip()
+            self._refused_since = now if self._refused_since is None else self._refused_since
+            if now - self._refused_since >= REFUSED_GRACE:
+                raise PollError(
+                    f"{what}\nApify has given no other answer about the build for {REFUSED_GRACE / 60:.0f} minutes. See"
+                    " Apify's status page; a retry of the task waits for the same build.",
+                    status=error.status,
+                    type=error.type,
+                )
+        elif not (error.transient or isinstance(error, NetworkError)):
             raise error
-        pause = self._within_deadline(backoff(self._errors, error), now)
+        self.trouble = error
+        limit = self.deadline
+        if limit is not None and now >= limit:
+            limit += self.patience
+        pause = self._until(limit, backoff(self._errors, error), now)
         self._errors += 1
-        self.say(f"{error} The build goes on; asking again in {pause:.1f} s.")
+        self.say(f"{what} {note}; asking again in {pause:.1f} s.")
         return pause
 
-    def _within_deadline(self, pause: float, now: float) -> float:
-        if self.deadline is None:
+    @staticmethod
+    def _until(limit: float | None, pause: float, now: float) -> float:
+        if limit is None:
             return pause
-        if now >= self.deadline:
+        if now >= limit:
             raise DeadlineReached
-        return min(pause, self.deadline - now)
+        return min(pause, limit - now)
 
 
 def backoff(errors: int, error: ApiError) -> float:

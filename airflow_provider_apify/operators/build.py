@@ -9,19 +9,17 @@ from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.common.compat.sdk import AirflowTaskTimeout, BaseOperator
+from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_apify import arguments, metrics, outcome
 from airflow_provider_apify.api import requests as api
-from airflow_provider_apify.deferral import defer, is_limited_by_execution
+from airflow_provider_apify.deferral import defer, ending, limits_of, resume, wait_here
 from airflow_provider_apify.exceptions import (
     ApifyBuildFailed,
     ApifyBuildTimeout,
     ApifyConfigurationError,
-    ApifyException,
     ApifyStartUnclearError,
     ApifySupersededError,
-    to_event,
 )
 from airflow_provider_apify.jobs.start import (
     Clock,
@@ -41,6 +39,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_apify.api.model import Actor, Build
     from airflow_provider_apify.hooks.apify import ApifyHook
+    from airflow_provider_apify.jobs.wait import Limits
 
 #: Key of what a try writes down for later tries, in Airflow's task state store (Airflow 3.3).
 _STORE_KEY = "apify_build"
@@ -74,14 +73,16 @@ class ApifyBuildOperator(arguments.LiteralsStayText, BaseOperator):
         ``"false"``.
     :param deferrable: wait in the triggerer instead of the worker; values as ``wait_for_completion``, without which it
         has no effect. ``None``: ``[operators] default_deferrable``.
-    :param timeout: seconds or ``timedelta`` that each try waits at most; then the build is aborted. ``None``: as long
-        as it takes, which is 1800 s of running by Apify's own limit. It has no effect without ``wait_for_completion``.
-        ``execution_timeout`` also counts while deferred. (templated)
+    :param timeout: seconds or ``timedelta`` that each try waits at most, from when its build is known; then the build
+        is aborted. ``None``: as long as it takes, which is 1800 s of running by Apify's own limit. It has no effect
+        without ``wait_for_completion``. ``execution_timeout`` counts from the begin of the try, also while deferred. If
+        the build cannot be seen when the time is over, the task tries to see it for up to 60 s more. (templated)
     :param abort_on_kill: abort the unfinished build when the task is marked, cleared or times out; values as
         ``wait_for_completion``.
     :param apify_conn_id: Airflow connection of type ``apify``. (templated)
     :raises ApifyBuildFailed: the build did not succeed; with the end of its log. A retry starts a fresh build.
     :raises ApifyBuildTimeout: it did not end within ``timeout``.
+    :raises ApifyPollError: for 10 minutes Apify refused to say how the build is doing. A retry waits for it.
     :raises ApifyCapacityError: the account's memory is taken.
     :raises ApifyConfigurationError: an argument or a field of the connection cannot be used. Not retried.
     :raises ApifyApiError: a request failed; see ``airflow_provider_apify.exceptions`` for which are retried.
@@ -157,6 +158,7 @@ class ApifyBuildOperator(arguments.LiteralsStayText, BaseOperator):
             raise ApifySupersededError("The task is being ended: no build is started.")
         with self._hold.during():
             started = self._start(context, hook, parameters, begun)
+            limits = limits_of(self, begun=begun, known=time.time())
             build = started.build
             metrics.count("adopted" if started.adopted else "started", ti, build.act_id)
             outcome.announce(self, context, build.summary())
@@ -168,7 +170,7 @@ class ApifyBuildOperator(arguments.LiteralsStayText, BaseOperator):
                 ", which this task had started before" if started.adopted else "",
                 build.console_url,
             )
-            build = self._wait(hook, build)
+            build = self._wait(hook, build, limits)
             if build.is_terminal:
                 return self._finish(context, hook, build.summary())
             if not self.wait_for_completion:
@@ -184,20 +186,11 @@ class ApifyBuildOperator(arguments.LiteralsStayText, BaseOperator):
         self._hold.take(build_id)
         with self._hold.during():
             self._read_rendered()
-            try:
-                summary = outcome.ended(event, build_id)
-            except ApifyBuildTimeout as error:
-                raise self._deadline_error(error) from None
-            return self._finish(context, hook, summary)
+            return self._finish(context, hook, ending(self, context, hook, build_id, event))
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Airflow's way back from a deferral, also when the trigger failed or was out of time without a word."""
-        try:
-            return super().resume_execution(next_method, next_kwargs, context)
-        except Exception as error:
-            if type(error).__name__ not in ("TaskDeferralTimeout", "TaskDeferralError"):
-                raise
-            return self.execute_complete(context, self._event_instead(context, error))
+        """Airflow's way back from a deferral, also when no triggerer ran or the trigger crashed."""
+        return resume(self, next_method, next_kwargs, context)
 
     def on_kill(self) -> None:
         self._killed = True
@@ -253,40 +246,27 @@ class ApifyBuildOperator(arguments.LiteralsStayText, BaseOperator):
             return replace(started, build=hook.get_build(build.id))
         return started
 
-    def _wait(self, hook: ApifyHook, build: Build) -> Build:
-        say = partial(outcome.say_status, self)
+    def _wait(self, hook: ApifyHook, build: Build, limits: Limits) -> Build:
         if build.is_terminal:
             return build
+        left = limits.left(time.time()) if self.wait_for_completion else None
         if self.wait_for_finish:
+            seconds = self.wait_for_finish if left is None else min(left, self.wait_for_finish)
             try:
-                return hook.wait_for_build(build.id, timeout=self.wait_for_finish, on_status=say)
+                return hook.wait_for_build(build.id, timeout=seconds, on_status=partial(outcome.say_status, self))
             except ApifyBuildTimeout:
-                self.log.info("Build %s goes on after %d s.", build.build_number, self.wait_for_finish)
-        if self.wait_for_completion and self.deferrable:
-            defer(self, build.id, abort_on_kill=self.abort_on_kill)
+                self.log.info("Build %s goes on after %d s.", build.build_number, seconds)
+                left = limits.left(time.time())
+        if self.wait_for_completion and self.deferrable and left != 0:
+            defer(self, build.id, limits, abort_on_kill=self.abort_on_kill)
         if self.wait_for_completion:
-            return hook.wait_for_build(build.id, timeout=self.timeout, on_status=say)
+            return wait_here(self, hook, build.id, limits)
         return build
 
     def _finish(self, context: Context, hook: ApifyHook, summary: dict[str, Any]) -> str:
         self._hold.release()  # type: ignore[union-attr]
         outcome.finish(self, context, hook, summary, failure=ApifyBuildFailed)
         return str(summary["build_id"])
-
-    def _deadline_error(self, error: ApifyBuildTimeout) -> BaseException:
-        """Give the exception that the worker would have met: Airflow's own if ``execution_timeout`` was the limit."""
-        if is_limited_by_execution(self):
-            return AirflowTaskTimeout(f"execution_timeout: {error}")
-        return error
-
-    def _event_instead(self, context: Context, error: Exception) -> dict[str, Any]:
-        """Make up the event that the triggerer failed to send, from what the try before the deferral left."""
-        build_id = self._build_id_before(context)
-        if type(error).__name__ == "TaskDeferralTimeout":
-            failure: ApifyException = ApifyBuildTimeout(f"Build {build_id} has not ended within the time given.")
-        else:
-            failure = ApifyException(f"The trigger that waited for build {build_id} failed: {error}")
-        return {"status": "error", "build_id": build_id, **to_event(failure)}
 
     def _build_id_before(self, context: Context) -> str | None:
         """Give the build that this try had before it deferred."""

@@ -10,6 +10,7 @@ logs.
 from __future__ import annotations
 
 import contextvars
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -60,7 +61,7 @@ class Hold:
         self._log = log
         self._abort = abort
         #: Whether another try goes on with the build if this one ends without Airflow ending the task.
-        self._next_try = ti.try_number <= ti.max_tries
+        self._next_try = ti.try_number <= ti.max_tries and not _is_tasks_test()
         self._actor_id = ""
         self._fingerprint: Fingerprint | None = None
         self._since = Moment(time.time(), Clock.OURS)
@@ -222,6 +223,14 @@ class Hold:
             dag_id=ti.dag_id, task_ids=[ti.task_id], run_ids=[ti.run_id], map_index=ti.map_index
         )
         return state_of(states, ti.run_id)
+
+
+def _is_tasks_test() -> bool:
+    """Whether this is ``airflow tasks test``, which runs a single try, whatever the task's retries."""
+    from airflow.sdk.execution_time import task_runner
+
+    comms = getattr(task_runner, "SUPERVISOR_COMMS", None)
+    return type(comms).__name__ == "InProcessSupervisorComms" and "AIRFLOW_TEST_MODE" in os.environ
 
 
 def _within(seconds: float, ask: Callable[[], T]) -> T | Unknown:

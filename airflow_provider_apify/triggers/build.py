@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from dataclasses import asdict
 from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -14,6 +15,7 @@ from airflow_provider_apify.api.model import Build
 from airflow_provider_apify.exceptions import ApifyException, to_event
 from airflow_provider_apify.hooks.apify import ApifyHook
 from airflow_provider_apify.jobs.ownership import Unknown, may_abort, state_of
+from airflow_provider_apify.jobs.wait import Limits
 
 #: Seconds for Airflow's word on a task, and for the abort of its build.
 STATE_LIMIT, KILL_LIMIT = 30.0, 60.0
@@ -23,14 +25,16 @@ class ApifyBuildTrigger(BaseTrigger):
     """
     Wait until a build ends, the deadline comes or asking again cannot help, then send one event.
 
-    The event has ``build_id`` and ``status``:
+    The event has ``build_id``, both deadlines and ``status``:
 
     - ``ended``: also ``build``, its summary, whether it succeeded or not
     - ``error``: also the exception as ``exceptions.to_event`` gives it; the deadline is an ``ApifyBuildTimeout``
 
     :param build_id: the build.
     :param apify_conn_id: Airflow connection. The token itself is never stored with a trigger.
-    :param deadline: epoch seconds, so that a restart of the triggerer does not move it; ``None`` for none.
+    :param deadline: by the task's ``timeout``, in epoch seconds, so that a restart of the triggerer does not move it;
+        ``None`` for none.
+    :param execution_deadline: the same by its ``execution_timeout``.
     :param abort_on_kill: abort the build when Airflow says that the task was ended or cleared. For the task that
         started the build; who merely waits does not own it.
     """
@@ -41,12 +45,13 @@ class ApifyBuildTrigger(BaseTrigger):
         build_id: str,
         apify_conn_id: str,
         deadline: float | None = None,
+        execution_deadline: float | None = None,
         abort_on_kill: bool = False,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.build_id = build_id
         self.apify_conn_id = apify_conn_id
-        self.deadline = deadline
+        self.limits = Limits(deadline, execution_deadline)
         self.abort_on_kill = abort_on_kill
         self._fired = False
 
@@ -56,7 +61,7 @@ class ApifyBuildTrigger(BaseTrigger):
             {
                 "build_id": self.build_id,
                 "apify_conn_id": self.apify_conn_id,
-                "deadline": self.deadline,
+                **asdict(self.limits),
                 "abort_on_kill": self.abort_on_kill,
             },
         )
@@ -65,13 +70,14 @@ class ApifyBuildTrigger(BaseTrigger):
         try:
             event = await self._wait()
         except asyncio.CancelledError:
-            # Before Airflow 3.3, which calls on_kill, this is all that a trigger hears of its task.
-            if not hasattr(BaseTrigger, "on_kill"):
+            # Before Airflow 3.3, which calls on_kill, this is all that a trigger hears of its task. Of Ctrl-C in a run
+            # inside one process it is all on every Airflow.
+            if not hasattr(BaseTrigger, "on_kill") or self._runs_inline:
                 await self.on_kill()
             raise
         self._fired = True
         # Nothing after it and nothing around it: see "Ending" in the design.
-        yield TriggerEvent({**event, "build_id": self.build_id})  # type: ignore[no-untyped-call]
+        yield TriggerEvent({**event, **asdict(self.limits), "build_id": self.build_id})  # type: ignore[no-untyped-call]
 
     async def on_kill(self) -> None:
         """Abort the build if its task was ended or cleared. Airflow also calls this when it moves the trigger."""
@@ -84,10 +90,15 @@ class ApifyBuildTrigger(BaseTrigger):
                 await asyncio.wait([ending])
         self.log.warning("%s", ending.result())
 
+    @property
+    def _runs_inline(self) -> bool:
+        """Whether a run inside one process (``airflow dags test``) has called this: nobody comes after it."""
+        return self.task_instance is None
+
     async def _end_build(self) -> str:
         """Abort the build if Airflow says that its task is over, and say how that went."""
         # Another triggerer takes over a trigger that moves, so there is always a next try.
-        if not may_abort(await self._state(), next_try=True):
+        if not self._runs_inline and not may_abort(await self._state(), next_try=True):
             return f"Airflow does not say that the task is over: build {self.build_id} is left running."
         try:
             abort = ApifyHook(self.apify_conn_id).abort_build_async(self.build_id)
@@ -98,13 +109,15 @@ class ApifyBuildTrigger(BaseTrigger):
             return f"Build {self.build_id} could not be aborted: {error}"
         if not build.abort_took:
             return f"Build {build} is {build.status}."
+        if self._runs_inline:
+            return f"Build {build} is being aborted, since the run was interrupted."
         metrics.count("aborted", self.task_instance, build.act_id)
         return f"Build {build} is being aborted, since its task was ended or cleared."
 
     async def _wait(self) -> dict[str, Any]:
         try:
             build = await ApifyHook(self.apify_conn_id).wait_for_build_async(
-                self.build_id, deadline=self.deadline, on_status=self._say
+                self.build_id, deadline=self.limits.first, on_status=self._say
             )
         except ApifyException as error:
             return {"status": "error", **to_event(error)}

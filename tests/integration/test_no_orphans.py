@@ -174,13 +174,23 @@ def test_the_timeout_aborts_the_build(deferrable: bool, retries: int, apify: Emu
     assert statuses(apify) == ["ABORTED"]
 
 
-@pytest.mark.parametrize("error", ["Trigger timeout", "Trigger failure"])
-def test_a_deferral_that_ends_without_an_event_leaves_no_orphan(error: str, apify: Emulator, runner: Runner) -> None:
-    """As when no triggerer runs until Airflow's own limit, or the trigger cannot be loaded there."""
-    options = {"wait_for_completion": True, "deferrable": True, "timeout": 60}
+@pytest.mark.parametrize(
+    "resume",
+    [
+        {"next_method": "__fail__", "next_kwargs": {"error": "Trigger timeout"}},
+        {"next_method": "__fail__", "next_kwargs": {"error": "Trigger failure"}},
+        *({"next_method": "execute_complete", "next_kwargs": {"event": event}} for event in [None, {}, ["odd"]]),
+    ],
+    ids=str,
+)
+def test_a_deferral_that_ends_without_an_event_leaves_no_orphan(
+    resume: dict[str, Any], apify: Emulator, runner: Runner
+) -> None:
+    """As when no triggerer runs until Airflow's own limit, or the trigger cannot be loaded there: out of time, then."""
+    options = {"wait_for_completion": True, "deferrable": True, "timeout": 1}
     assert runner.run(operator(**options)).state == "deferred"
-    outcome = runner.run(operator(**options), next_method="__fail__", next_kwargs={"error": error})
-    assert outcome.state == "failed"
+    outcome = runner.run(operator(**options), **resume)
+    assert (outcome.state, type(outcome.error).__name__) == ("failed", "ApifyBuildTimeout")
     ended(apify)
     assert statuses(apify) == ["ABORTED"]
 
@@ -292,6 +302,27 @@ def test_a_trigger_cancelled_by_an_airflow_that_says_no_more_asks_what_became_of
     assert sum(request.path.endswith("/abort") for request in apify.requests) == aborts
 
 
+@pytest.mark.parametrize(("of_task", "abort_on_kill", "aborts"), [(False, True, 1), (False, False, 0), (True, True, 0)])
+def test_ctrl_c_aborts_in_a_run_inside_one_process_and_never_in_a_triggerer(
+    of_task: bool, abort_on_kill: bool, aborts: int, apify: Emulator, supervisor: Supervisor
+) -> None:
+    """A triggerer knows the task of each trigger; a run inside one process gives it none."""
+    supervisor.state = "deferred"
+
+    async def interrupt() -> None:
+        trigger = trigger_of(start_build(apify), abort_on_kill=abort_on_kill)
+        if not of_task:
+            trigger.task_instance = None
+        waiting = asyncio.ensure_future(anext(trigger.run()))
+        await asyncio.to_thread(apify.wait_for, waits)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+
+    asyncio.run(interrupt())
+    assert sum(request.path.endswith("/abort") for request in apify.requests) == aborts
+
+
 def test_the_trigger_of_a_sensor_aborts_nothing(apify: Emulator, supervisor: Supervisor, runner: Runner) -> None:
     supervisor.state = "failed"
     outcome = runner.run(sensor(start_build(apify), deferrable=True))
@@ -355,13 +386,3 @@ def test_a_worker_told_to_stop_after_deferring_leaves_the_build(
     assert runner.run(task).state == "deferred"
     task.on_kill()
     assert not any(request.path.endswith("/abort") for request in apify.requests)
-
-
-@pytest.mark.parametrize("event", [None, {}, {"status": "?"}, ["odd"]], ids=repr)
-def test_an_event_that_cannot_be_read_leaves_no_orphan(event: Any, apify: Emulator, runner: Runner) -> None:
-    options = {"wait_for_completion": True, "deferrable": True}
-    assert runner.run(operator(**options)).state == "deferred"
-    outcome = runner.run(operator(**options), next_method="execute_complete", next_kwargs={"event": event})
-    assert outcome.state == "failed"
-    ended(apify)
-    assert statuses(apify) == ["ABORTED"]

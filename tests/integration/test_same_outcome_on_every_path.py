@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_apify.emulator import Emulator
+from airflow_provider_apify.emulator import Emulator, Fault
 from tests.integration.conftest import ended, operator, sensor, start_build
-from tests.runner import Runner
+from tests.runner import ErrorResponse, ErrorType, Runner, Supervisor
 
 SENSOR_MODES: dict[str, dict[str, Any]] = {
     "worker": {"mode": "poke"},
@@ -94,6 +94,69 @@ def test_sensor(
     if outcome.state == "success":
         assert outcome.xcoms["return_value"] == outcome.xcoms["summary"]
     assert not any(request.path.endswith("/abort") for request in apify.requests)
+
+
+#: Trouble of a sensor whose build succeeds in the end; what of it counts as final to Airflow's sensors.
+TROUBLE = {
+    "no connection": False,
+    "no XCom": False,
+    "an odd answer to the first look": True,
+    "the token is refused": True,
+}
+
+
+@pytest.mark.parametrize("option", ["soft_fail", "never_fail", "silent_fail", None])
+@pytest.mark.parametrize("trouble", TROUBLE)
+@pytest.mark.parametrize("mode", SENSOR_MODES)
+def test_a_sensor_skips_and_goes_on_in_the_same_cases(
+    mode: str,
+    trouble: str,
+    option: str | None,
+    apify: Emulator,
+    supervisor: Supervisor,
+    runner: Runner,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Trouble that passes when met three times; ``silent_fail`` outlasts what is not final."""
+    met, send = [0], supervisor.send
+    what = {"no connection": "GetConnection", "no XCom": "SetXCom"}.get(trouble)
+
+    def fail(msg: Any) -> Any:
+        if type(msg).__name__ == what and met[0] < 3:
+            met[0] += 1
+            if what == "GetConnection":
+                return ErrorResponse(error=ErrorType.CONNECTION_NOT_FOUND)
+            raise RuntimeError("no XCom today")
+        return send(msg)
+
+    monkeypatch.setattr(supervisor, "send", fail)
+    build_id = start_build(apify)
+    if trouble == "an odd answer to the first look":
+        apify.add_fault(Fault("status", status=409, method="GET", path="/v2/actor-builds/*"))
+    if trouble == "the token is refused":
+        apify.token = "rotated"
+    options = {"retries": 1, "poke_interval": 0.1, "timeout": 20.0, **SENSOR_MODES[mode]}
+    if option:
+        options[option] = True
+    outcome = runner.run_to_end(lambda: sensor(build_id, **options))
+    final = TROUBLE[trouble]
+    if option == "never_fail" or (option == "soft_fail" and final):
+        assert outcome.state == "skipped"
+    elif option == "silent_fail" and not final:
+        assert (outcome.state, outcome.error) == ("success", None)
+    else:
+        assert outcome.state == ("failed" if final else "up_for_retry")
+
+
+@pytest.mark.parametrize("option", ["soft_fail", "never_fail", "silent_fail", None])
+def test_a_trigger_that_crashed_is_no_failure_of_a_sensor(option: str | None, apify: Emulator, runner: Runner) -> None:
+    """Where the worker waits there is none, either."""
+    build_id = start_build(apify)
+    options: dict[str, Any] = {"deferrable": True, "retries": 1, **({option: True} if option else {})}
+    assert runner.run(sensor(build_id, **options)).state == "deferred"
+    for resume in (("__fail__", {"error": "Trigger failure"}), ("execute_complete", {"event": {"status": "?"}})):
+        outcome = runner.run(sensor(build_id, **options), next_method=resume[0], next_kwargs=resume[1])
+        assert (outcome.state, outcome.error) == ("success", None)
 
 
 # With a refused token an operator has nothing to wait for; a long-poll comes before the timeout starts.

@@ -55,9 +55,13 @@ def test_a_task_that_was_deferred_goes_on(left: dict[str, Any], apify: Emulator,
 
 
 @pytest.mark.parametrize("event", ENDS)
-def test_an_event_that_was_sent_is_understood(event: str, left: dict[str, Any], runner: Runner) -> None:
-    resume = {"next_method": left["next_method"], "next_kwargs": {"event": left["events"][event]}}
-    build_id = left["trigger"]["kwargs"]["build_id"]
+def test_an_event_that_was_sent_is_understood(
+    event: str, left: dict[str, Any], apify: Emulator, runner: Runner
+) -> None:
+    apify.build_seconds = 60
+    build_id = start_build(apify)
+    sent = json.loads(json.dumps(left["events"][event]).replace(left["trigger"]["kwargs"]["build_id"], build_id))
+    resume = {"next_method": left["next_method"], "next_kwargs": {"event": sent}}
     tasks = operator(wait_for_completion=True, deferrable=True, retries=1), sensor(build_id, deferrable=True, retries=1)
     for task, (state, error) in zip(tasks, ENDS[event], strict=True):
         outcome = runner.run(task, **resume)

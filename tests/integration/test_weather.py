@@ -6,6 +6,7 @@ Three tables: what passes, what only another try can mend, what nobody but a per
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +19,10 @@ from typing import Any
 import pytest
 
 from airflow_provider_apify.emulator import Emulator, Fault
-from tests.integration.conftest import operator, starts
+from airflow_provider_apify.exceptions import ApifyBuildTimeout
+from airflow_provider_apify.hooks.apify import ApifyHook
+from airflow_provider_apify.jobs import wait
+from tests.integration.conftest import operator, sensor, start_build, starts
 from tests.network import Gate, self_signed
 from tests.rows import builds_are
 from tests.runner import Runner, Supervisor
@@ -152,7 +156,7 @@ def test_what_no_try_mends_while_starting(weather: str, apify: Emulator, runner:
 
 
 @pytest.mark.parametrize("phase", ["waiting in the worker", "deferred"])
-@pytest.mark.parametrize("weather", FINAL)
+@pytest.mark.parametrize("weather", [weather for weather in FINAL if weather != "a refusal of the request"])
 def test_what_no_try_mends_while_waiting(weather: str, phase: str, apify: Emulator, runner: Runner) -> None:
     """The task fails at once and, the token allowing, its build is aborted: nobody waits for it any more."""
     apify.build_seconds = 30
@@ -162,6 +166,96 @@ def test_what_no_try_mends_while_waiting(weather: str, phase: str, apify: Emulat
     assert outcome.state == "failed"
     assert says in str(outcome.error)
     builds_are(apify, "ABORTED")
+
+
+def odd(status: int, type_: str, **kwargs: Any) -> Fault:
+    body = {"error": {"type": type_, "message": "Not now."}}
+    return Fault("status", status=status, body=body, method="GET", path="/v2/actor-builds/*", **kwargs)
+
+
+#: Refusals of a poll that say nothing of the build or the token.
+ODD = {
+    f"{status} {type_}": (status, type_)
+    for status, type_ in [
+        (400, "operation-timed-out"),
+        (400, "request-aborted-prematurely"),
+        (409, "concurrent-update-detected"),
+        (423, "locked"),
+        (425, "too-early"),
+        (499, "client-closed-request"),
+    ]
+}
+
+
+@pytest.mark.parametrize("phase", ["waiting in the worker", "deferred"])
+@pytest.mark.parametrize("answer", ODD)
+def test_an_odd_answer_to_a_poll_is_waited_out(
+    answer: str, phase: str, apify: Emulator, runner: Runner, said: Callable[[], str]
+) -> None:
+    apify.add_fault(odd(*ODD[answer], times=2))
+    outcome = runner.run_to_end(task_for(phase, retries=1))
+    assert (outcome.state, outcome.error) == ("success", None)
+    log = said()
+    assert ODD[answer][1] in log and "Check the arguments" not in log
+    builds_are(apify, "SUCCEEDED")
+
+
+@pytest.mark.parametrize("phase", ["waiting in the worker", "deferred"])
+@pytest.mark.parametrize("retries", [0, 1])
+def test_an_odd_answer_that_stays_leaves_the_build_to_the_next_try(
+    retries: int, phase: str, apify: Emulator, runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert wait.REFUSED_GRACE == 600
+    monkeypatch.setattr(wait, "REFUSED_GRACE", 1.5)
+    apify.build_seconds = 30
+    apify.add_fault(odd(409, "concurrent-update-detected", times=None))
+    outcome = runner.run_to_end(task_for(phase, retries=retries))
+    assert type(outcome.error).__name__ == "ApifyPollError"
+    assert "given no other answer about the build" in str(outcome.error)
+    if not retries:
+        assert outcome.state == "failed"
+        builds_are(apify, "ABORTED")
+        return
+    assert outcome.state == "up_for_retry"
+    apify.clear_faults()
+    apify.finish_build(apify.builds[0]["id"])
+    runner.retry()
+    assert runner.run_to_end(task_for(phase, retries=1)).state == "success"
+    builds_are(apify, "SUCCEEDED")
+
+
+SENSORS: dict[str, dict[str, Any]] = {
+    "worker": {},
+    "reschedule": {"mode": "reschedule", "poke_interval": 0.1},
+    "deferred": {"deferrable": True},
+}
+
+
+@pytest.mark.parametrize("mode", SENSORS)
+def test_an_odd_answer_to_a_sensor(mode: str, apify: Emulator, runner: Runner) -> None:
+    """Final at the first look; later it passes."""
+    build_id = start_build(apify)
+    apify.add_fault(odd(409, "concurrent-update-detected"))
+    task = lambda: sensor(build_id, retries=1, **SENSORS[mode])  # noqa: E731
+    outcome = runner.run_to_end(task)
+    assert (outcome.state, type(outcome.error).__name__) == ("failed", "ApifyInvalidRequestError")
+    apify.add_fault(odd(409, "concurrent-update-detected", skip=1))
+    build_id = start_build(apify)
+    assert runner.run_to_end(task).state == "success"
+
+
+def test_a_certificate_is_waited_out_while_a_build_is_polled(
+    supervisor: Supervisor, runner: Runner, certificate: str
+) -> None:
+    """As while a company's proxy has its certificate renewed."""
+    with Emulator(ssl_certfile=certificate) as other:
+        supervisor.connections["apify_default"]["host"] = other.url
+        with pytest.raises(ApifyBuildTimeout, match=r"it could not be seen.\n.*certificate"):
+            ApifyHook().wait_for_build("known", timeout=1)
+        with pytest.raises(ApifyBuildTimeout, match=r"it could not be seen.\n.*certificate"):
+            asyncio.run(ApifyHook().wait_for_build_async("known", deadline=time.time() + 1))
+        runner.reschedules = 1
+        assert runner.run(sensor("known", **SENSORS["reschedule"])).state == "up_for_reschedule"
 
 
 @pytest.mark.parametrize("phase", ["waiting in the worker", "deferred"])
@@ -239,7 +333,13 @@ def test_missing_odd_and_further_fields_do_no_harm(shape: str, phase: str, apify
     ids=["DNS failure", "refused", "no TLS there", "certificate of unknown authority"],
 )
 def test_a_host_that_cannot_be_reached_fails_the_try_and_says_which_field(
-    host: str, says: str, apify: Emulator, supervisor: Supervisor, runner: Runner, certificate: str
+    host: str,
+    says: str,
+    apify: Emulator,
+    supervisor: Supervisor,
+    runner: Runner,
+    certificate: str,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     with Emulator(ssl_certfile=certificate) as other:
         where = other.url if host == "TLS" else host.replace("PORT", apify.url.rpartition(":")[2])
@@ -248,6 +348,10 @@ def test_a_host_that_cannot_be_reached_fails_the_try_and_says_which_field(
         assert outcome.state == "up_for_retry"
         assert says in str(outcome.error)
         assert other.builds == []
+        if host == "TLS":
+            assert "Sending again" not in capsys.readouterr().out
+            of_sensor = runner.run(sensor("x", retries=1, mode="reschedule", timeout=60))
+            assert (of_sensor.state, type(of_sensor.error).__name__) == ("up_for_retry", "ApifyNetworkError")
     supervisor.connections["apify_default"].update(host=apify.url)
     runner.retry()
     assert runner.run_to_end(task_for("starting", retries=1)).state == "success"

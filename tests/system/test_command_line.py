@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -69,3 +72,74 @@ def test_airflow_dags_test(dag_id: str, command_line: LocalAirflow, connection: 
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert [build["status"] for build in local_apify.builds] == ["SUCCEEDED"] * BUILDS.get(dag_id, 1)
     assert local_apify.token not in done.stdout + done.stderr
+
+
+@contextmanager
+def running(airflow: LocalAirflow, *command: str) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+    """Run ``airflow COMMAND`` with the DAGs of the system tests, and give its process and what it says."""
+    said = airflow.home / "said.txt"
+    env = airflow.environment | {"AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "tests/system/dags")}
+    with said.open("w") as output:
+        process = subprocess.Popen(
+            [Path(sys.executable).with_name("airflow"), *command],
+            env=env,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+    try:
+        yield process, said
+    finally:
+        process.kill()
+        process.wait()
+
+
+def interrupt(process: subprocess.Popen[str], apify: Emulator, said: Path) -> None:
+    """Press Ctrl-C once the process waits for its build."""
+    path = "/v2/actor-builds/"
+    try:
+        apify.wait_for(lambda emulator: any(path in request.path for request in emulator.requests), timeout=90)
+    except TimeoutError:
+        pytest.fail(said.read_text()[-3000:])
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("dags", "test", "no_retry_left"), ("dags", "test", "deferred"), ("tasks", "test", "in_worker", "build")],
+    ids=" ".join,
+)
+def test_ctrl_c_aborts_the_build_where_no_try_follows(
+    command: tuple[str, ...], command_line: LocalAirflow, connection: str, local_apify: Emulator
+) -> None:
+    """Also with retries, of which a command that ends makes none."""
+    local_apify.reset()
+    local_apify.build_seconds = 600
+    with running(command_line, *command) as (process, said):
+        interrupt(process, local_apify, said)
+        process.wait(60)
+    assert [build["status"] for build in local_apify.builds] == ["ABORTED"], said.read_text()[-3000:]
+    assert "is being aborted, since" in said.read_text()
+
+
+def test_ctrl_c_leaves_the_build_to_the_try_that_follows(
+    command_line: LocalAirflow, connection: str, local_apify: Emulator
+) -> None:
+    local_apify.reset()
+    local_apify.build_seconds = 600
+    with running(command_line, "dags", "test", "in_worker") as (process, said):
+        interrupt(process, local_apify, said)
+        wait_until(lambda: "is left to the next try of this task" in said.read_text())
+        wait_until(lambda: "Going on with build" in said.read_text())
+        local_apify.finish_build(local_apify.builds[0]["id"])
+        assert process.wait(60) == 0
+    assert [build["status"] for build in local_apify.builds] == ["SUCCEEDED"]
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    ends = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < ends
+        time.sleep(0.2)

@@ -20,6 +20,7 @@ from airflow_provider_apify.api.errors import (
     NetworkError,
     NotFoundError,
     PermissionDeniedError,
+    PollError,
     QuotaError,
     RateLimitError,
     ServerError,
@@ -202,12 +203,14 @@ RETRIES = [
     (PermissionDeniedError("x"), False, False),
     (NotFoundError("x"), False, False),
     (InvalidRequestError("x"), False, False),
+    (PollError("x"), True, True),  # not met there
     (QuotaError("x"), False, False),
     (CapacityError("x"), False, False),
     (RateLimitError("x"), True, True),
     (ServerError("x"), True, False),
     (NetworkError("x", sent=True), True, False),
     (NetworkError("x", sent=False), True, True),
+    (NetworkError("x", sent=False, transient=False), False, False),
 ]
 
 
@@ -331,3 +334,4 @@ def test_no_answer_says_whether_anything_was_sent(kind: str, sent: bool) -> None
     assert error.outcome_unknown is sent
     assert str(error).startswith(f"No answer from Apify to {GET}: ")
     assert ("Nothing was sent" in str(error)) is not sent
+    assert error.transient is (kind != "certificate"), "sending again helps"

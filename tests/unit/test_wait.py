@@ -14,13 +14,14 @@ from airflow_provider_apify.api.errors import (
     NetworkError,
     NotFoundError,
     PermissionDeniedError,
+    PollError,
     QuotaError,
     RateLimitError,
     ServerError,
 )
 from airflow_provider_apify.api.model import Build
 from airflow_provider_apify.jobs import wait
-from airflow_provider_apify.jobs.wait import DeadlineReached, Watch, backoff
+from airflow_provider_apify.jobs.wait import DeadlineReached, Limits, Watch, backoff
 
 RUNNING = Build("b1", "RUNNING")
 DOWN = ServerError("down")
@@ -31,12 +32,13 @@ PASSES = [
     CapacityError("memory"),
     NetworkError("reset", sent=True),
     NetworkError("refused", sent=False),
+    NetworkError("certificate", sent=False, transient=False),
 ]
+REFUSED = InvalidRequestError("HTTP 409, concurrent-update-detected. Check the arguments.", status=409, type="odd")
 FINAL = [
     AuthenticationError("who are you"),
     PermissionDeniedError("no"),
     QuotaError("no credits"),
-    InvalidRequestError("odd"),
 ]
 
 
@@ -113,7 +115,7 @@ def test_error_that_passes_is_waited_out_however_often(error: ApiError) -> None:
     assert min(pauses) > 0 and max(pauses) <= 30
 
 
-@pytest.mark.parametrize("error", [*PASSES, MISSING], ids=name)
+@pytest.mark.parametrize("error", [*PASSES, MISSING, REFUSED], ids=name)
 def test_error_that_passes_ends_the_wait_at_the_deadline(error: ApiError) -> None:
     watch = Watch(5.0)
     assert watch.failed(error, 4.9) <= 5.0 - 4.9
@@ -137,6 +139,57 @@ def test_grace_of_a_missing_build_counts_from_the_first_miss_in_a_row() -> None:
     watch.failed(MISSING, 509.0)
     with pytest.raises(NotFoundError):
         watch.failed(MISSING, 510.0)
+
+
+def test_a_refusal_that_says_nothing_of_the_build_passes_for_ten_minutes_in_a_row() -> None:
+    told: list[str] = []
+    watch = Watch(None, say=told.append)
+    watch.failed(REFUSED, 0.0)
+    watch.seen(RUNNING, 300.0)
+    for now in (400.0, 700.0, 999.9):
+        assert watch.failed(REFUSED, now) > 0
+    with pytest.raises(PollError, match="for 10 minutes") as caught:
+        watch.failed(REFUSED, 1000.0)
+    assert (caught.value.status, caught.value.type) == (409, "odd")
+    assert "Check the arguments" not in str(caught.value) + "".join(told), "nobody has given any"
+
+
+@pytest.mark.parametrize("error", [DOWN, REFUSED], ids=name)
+def test_a_build_that_cannot_be_seen_at_the_deadline_is_asked_for_a_while_longer(error: ApiError) -> None:
+    watch = Watch(100.0, patience=60.0)
+    watch.seen(RUNNING, 50.0)
+    now, asked = 99.0, 0
+    with pytest.raises(DeadlineReached):
+        while True:
+            now, asked = now + watch.failed(error, now), asked + 1
+    assert now == 160.0 and asked > 3
+    assert watch.trouble is error
+
+
+def test_patience_is_not_for_a_build_that_is_seen() -> None:
+    watch = Watch(100.0, patience=60.0)
+    watch.failed(DOWN, 101.0)
+    with pytest.raises(DeadlineReached):
+        watch.seen(RUNNING, 102.0)
+    assert watch.trouble is None
+
+
+@pytest.mark.parametrize(
+    ("limits", "first", "is_execution", "left"),
+    [
+        (Limits(), None, False, None),
+        (Limits(130.0), 130.0, False, 30.0),
+        (Limits(None, 120.0), 120.0, True, 20.0),
+        (Limits(130.0, 120.0), 120.0, True, 20.0),
+        (Limits(110.0, 120.0), 110.0, False, 10.0),
+        (Limits(120.0, 120.0), 120.0, True, 20.0),
+        (Limits(90.0, 120.0), 90.0, False, 0.0),
+    ],
+)
+def test_the_first_limit_ends_the_wait(
+    limits: Limits, first: float | None, is_execution: bool, left: float | None
+) -> None:
+    assert (limits.first, limits.is_execution, limits.left(100.0)) == (first, is_execution, left)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,263 @@
+"""Promise 3: one deadline a try, on every path, and no word of it without a last look at the build."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import pytest
+
+from airflow_provider_apify import deferral
+from airflow_provider_apify.emulator import Emulator, Fault
+from tests.features import START_DATE
+from tests.integration.conftest import ended, operator, sensor, start_build, statuses
+from tests.runner import Outcome, Runner, Supervisor, fire
+
+#: What takes two seconds before the wait, and whether the build is known before it.
+DELAYS: dict[str, tuple[Fault | None, bool]] = {
+    "wait_for_finish": (None, True),
+    "a slow start": (Fault("delay", method="POST", path="/v2/acts/*/builds", seconds=2), False),
+    "a slow look at an earlier try's build": (Fault("delay", method="GET", path="/v2/acts/*/builds", seconds=2), False),
+}
+LIMITS = {"timeout": 3.5, "execution_timeout": dt.timedelta(seconds=3.5)}
+WAYS = pytest.mark.parametrize("deferrable", [False, True], ids=["worker", "deferred"])
+
+
+@pytest.fixture(autouse=True)
+def slow(apify: Emulator) -> None:
+    apify.build_seconds = 30
+
+
+def run_to_the_limit(apify: Emulator, runner: Runner, task: Callable[[], Any]) -> tuple[Outcome, float, float]:
+    """
+    Run a task that its limit ends, and say after how many seconds: from its begin, and from its first request.
+
+    The one is never too short, the other not too long on a busy machine. For a deferred task its trigger says so.
+    """
+    apify.clear_ledger()
+    begun = time.time()
+    outcome = runner.run(task())
+    ends = time.time()
+    if outcome.state == "deferred":
+        limit = outcome.trigger.limits.first
+        assert outcome.message.trigger_timeout.total_seconds() == pytest.approx(limit - ends + 60, abs=1)
+        event = asyncio.run(fire(outcome.trigger))
+        outcome = runner.run(task(), next_method="execute_complete", next_kwargs={"event": event})
+        ends = limit
+    return outcome, ends - begun, ends - apify.requests[0].at
+
+
+@WAYS
+@pytest.mark.parametrize("limit", LIMITS)
+@pytest.mark.parametrize("delay", DELAYS)
+def test_an_operator_has_one_deadline_a_try(
+    delay: str, limit: str, deferrable: bool, apify: Emulator, runner: Runner
+) -> None:
+    fault, known = DELAYS[delay]
+    options: dict[str, Any] = {"version": "0.0", "retries": 1, limit: LIMITS[limit]}
+    if "earlier" in delay:
+        assert runner.run(operator(retries=1, version="0.0")).state == "success"
+        runner.retry()
+    if fault:
+        apify.add_fault(replace(fault))
+    else:
+        options["wait_for_finish"] = 2
+    task = partial(operator, wait_for_completion=True, deferrable=deferrable, **options)
+    outcome, at_least, at_most = run_to_the_limit(apify, runner, task)
+    assert type(outcome.error).__name__ == ("ApifyBuildTimeout" if limit == "timeout" else "AirflowTaskTimeout")
+    due = 3.5 if known or limit == "execution_timeout" else 5.5
+    assert due - 0.1 < at_least
+    assert at_most < due + 1.8
+    ended(apify)
+    assert statuses(apify) == ["ABORTED"]
+
+
+@WAYS
+def test_a_short_timeout_cuts_wait_for_finish(deferrable: bool, apify: Emulator, runner: Runner) -> None:
+    begun = time.monotonic()
+    options = {"wait_for_completion": True, "deferrable": deferrable, "timeout": 1, "wait_for_finish": 20}
+    outcome = runner.run_to_end(lambda: operator(**options))
+    assert type(outcome.error).__name__ == "ApifyBuildTimeout"
+    assert time.monotonic() - begun < 10
+
+
+@WAYS
+@pytest.mark.parametrize("limit", LIMITS)
+def test_the_first_look_of_a_sensor_counts(limit: str, deferrable: bool, apify: Emulator, runner: Runner) -> None:
+    build_id = start_build(apify)
+    apify.add_fault(Fault("delay", method="GET", path="/v2/actor-builds/*", seconds=2))
+    options: dict[str, Any] = {"deferrable": deferrable, limit: LIMITS[limit]}
+    outcome, at_least, at_most = run_to_the_limit(apify, runner, partial(sensor, build_id, **options))
+    assert type(outcome.error).__name__ == ("ApifyBuildSensorTimeout" if limit == "timeout" else "AirflowTaskTimeout")
+    assert at_least > 3.4
+    assert at_most < 5.3
+
+
+#: How a deferral may end without the build's end.
+TIME_OUT: dict[str, Any] = {"next_method": "__fail__", "next_kwargs": {"error": "Trigger timeout"}}
+CRASH: dict[str, Any] = {"next_method": "__fail__", "next_kwargs": {"error": "Trigger failure", "traceback": ["boom"]}}
+UNREADABLE: dict[str, Any] = {"next_method": "execute_complete", "next_kwargs": {"event": {"status": "?"}}}
+UNFORESEEN: dict[str, Any] = {
+    "next_method": "execute_complete",
+    "next_kwargs": {"event": {"status": "error", "exception": "ApifyException", "message": "(KeyError)"}},
+}
+OUT_OF_TIME: dict[str, Any] = {
+    "next_method": "execute_complete",
+    "next_kwargs": {"event": {"status": "error", "exception": "ApifyBuildTimeout", "message": "it could not be seen"}},
+}
+
+
+@pytest.fixture(params=["operator", "sensor"])
+def deferred(request: pytest.FixtureRequest, apify: Emulator, runner: Runner) -> Callable[..., Outcome]:
+    """Defer a task with these options at once; the function that this gives takes it up again."""
+
+    def defer_and_resume(resume: dict[str, Any], meanwhile: Callable[[], object] = bool, **options: Any) -> Outcome:
+        options = {"deferrable": True, "timeout": 60, **options}
+        if request.param == "operator":
+            task = partial(operator, wait_for_completion=True, **options)
+        else:
+            task = partial(sensor, start_build(apify), **options)
+        assert runner.run(task()).state == "deferred"
+        meanwhile()
+        return runner.run(task(), **resume)
+
+    return defer_and_resume
+
+
+def is_aborted(apify: Emulator, request: Any) -> bool:
+    """Whether the build is, as it should be for an operator and never for a sensor."""
+    if "operator" in request.node.name:
+        ended(apify)
+        return statuses(apify) == ["ABORTED"]
+    return statuses(apify) != ["ABORTED"]
+
+
+@pytest.mark.parametrize("retries", [0, 1])
+@pytest.mark.parametrize("resume", [TIME_OUT, OUT_OF_TIME, CRASH, UNREADABLE], ids=str)
+def test_a_build_that_has_ended_meanwhile_ends_the_task(
+    resume: dict[str, Any], retries: int, deferred: Callable[..., Outcome], apify: Emulator
+) -> None:
+    outcome = deferred(resume, lambda: apify.finish_build(apify.builds[0]["id"]), retries=retries)
+    assert (outcome.state, outcome.error) == ("success", None)
+    assert outcome.xcoms["summary"]["status"] == "SUCCEEDED"
+
+
+@pytest.mark.parametrize("retries", [0, 1])
+@pytest.mark.parametrize("limit", LIMITS)
+def test_an_unfinished_build_is_out_of_time(
+    limit: str, retries: int, deferred: Callable[..., Outcome], apify: Emulator, request: pytest.FixtureRequest
+) -> None:
+    begun = time.monotonic()
+    outcome = deferred(TIME_OUT, retries=retries, **{limit: LIMITS[limit]})
+    assert time.monotonic() - begun < 3, "one look"
+    assert "not ended within the task's timeout; it is " in str(outcome.error)
+    of_sensor = "sensor" in request.node.name
+    name = "AirflowTaskTimeout" if "execution" in limit else f"ApifyBuild{'Sensor' * of_sensor}Timeout"
+    assert type(outcome.error).__name__ == name
+    assert outcome.state == ("up_for_retry" if retries and name != "ApifyBuildSensorTimeout" else "failed")
+    assert is_aborted(apify, request)
+
+
+@pytest.mark.parametrize("resume", [TIME_OUT, OUT_OF_TIME], ids=["no event", "event"])
+@pytest.mark.parametrize("seconds", [1, 60])
+def test_a_build_that_cannot_be_seen_gets_a_minute(
+    seconds: int,
+    resume: dict[str, Any],
+    deferred: Callable[..., Outcome],
+    apify: Emulator,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And one that is seen within it, and has ended, is no time-out."""
+    assert deferral.PATIENCE == 60
+    monkeypatch.setattr(deferral, "PATIENCE", 2.0)
+    begun = time.monotonic()
+
+    def trouble() -> None:
+        apify.finish_build(apify.builds[0]["id"])
+        down = Fault("status", status=503, method="GET", path="/v2/actor-builds/*", times=None)
+        apify.add_fault(down)
+        threading.Timer(seconds, apify.clear_faults).start()
+
+    outcome = deferred(resume, trouble, retries=1)
+    if seconds == 1:
+        assert (outcome.state, outcome.error) == ("success", None)
+    else:
+        assert type(outcome.error).__name__ in ("ApifyBuildTimeout", "ApifyBuildSensorTimeout")
+        assert "it could not be seen.\nApify answered GET" in str(outcome.error)
+        assert 2 <= time.monotonic() - begun < 8
+
+
+@pytest.mark.parametrize("way", ["worker", "reschedule", "deferred", "operator", "deferred operator"])
+def test_an_outage_at_the_deadline_is_no_time_out(
+    way: str, apify: Emulator, runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The build ends in time, and Apify does not answer from before that until after the deadline."""
+    monkeypatch.setattr("airflow_provider_apify.jobs.wait.LONGEST_PAUSE", 0.5)
+    apify.build_seconds = 1.5
+
+    def outage(seconds: float) -> None:
+        apify.add_fault(Fault("status", status=503, method="GET", path="/v2/actor-builds/*", times=None))
+        threading.Timer(seconds, apify.clear_faults).start()
+
+    if "operator" in way:
+        task = partial(operator, wait_for_completion=True, deferrable="deferred" in way, timeout=2)
+        outage(5)
+    else:
+        options = {"worker": {}, "deferred": {"deferrable": True}, "reschedule": {"mode": way, "poke_interval": 0.5}}
+        task = partial(sensor, start_build(apify), timeout=2, **options[way])
+        outage(4)
+    outcome = runner.run_to_end(task)
+    assert (outcome.state, outcome.error) == ("success", None)
+
+
+@pytest.mark.parametrize("retries", [0, 1])
+@pytest.mark.parametrize("resume", [CRASH, UNREADABLE, UNFORESEEN], ids=["crash", "unreadable", "unforeseen"])
+def test_a_trigger_that_crashed_leaves_the_rest_of_the_wait_to_the_worker(
+    resume: dict[str, Any], retries: int, deferred: Callable[..., Outcome], apify: Emulator, capsys: Any
+) -> None:
+    """It is not deferred again: a trigger that cannot be imported would come back for ever."""
+    finish = threading.Timer(1.0, lambda: apify.finish_build(apify.builds[0]["id"]))
+    outcome = deferred(resume, finish.start, retries=retries)
+    assert (outcome.state, outcome.error) == ("success", None)
+    assert f"Waiting for build {apify.builds[0]['id']} in the worker." in capsys.readouterr().out
+
+
+@START_DATE.needed
+@pytest.mark.parametrize("limit", LIMITS)
+def test_a_trigger_that_crashed_leaves_what_is_left_of_the_time(
+    limit: str, deferred: Callable[..., Outcome], apify: Emulator, request: pytest.FixtureRequest
+) -> None:
+    begun = time.monotonic()
+    outcome = deferred(CRASH, lambda: time.sleep(2), retries=1, **{limit: LIMITS[limit]})
+    assert "Timeout" in type(outcome.error).__name__
+    assert 3.3 < time.monotonic() - begun < 5.3
+    assert is_aborted(apify, request)
+
+
+def test_an_event_gives_what_is_left_of_the_time(apify: Emulator, runner: Runner) -> None:
+    """Also where Airflow does not know any more when the try began."""
+    options: dict[str, Any] = {"wait_for_completion": True, "deferrable": True, "timeout": 60}
+    assert runner.run(operator(**options)).state == "deferred"
+    event = {"status": "?", "deadline": None, "execution_deadline": time.time() + 1}
+    begun = time.monotonic()
+    outcome = runner.run(operator(**options), next_method="execute_complete", next_kwargs={"event": event})
+    assert type(outcome.error).__name__ == "AirflowTaskTimeout"
+    assert time.monotonic() - begun < 3
+
+
+def test_a_build_whose_id_is_not_known_is_left_to_the_next_try(
+    apify: Emulator, supervisor: Supervisor, runner: Runner
+) -> None:
+    supervisor.has_store = False
+    options: dict[str, Any] = {"wait_for_completion": True, "deferrable": True, "do_xcom_push": False, "retries": 1}
+    assert runner.run(operator(**options)).state == "deferred"
+    outcome = runner.run(operator(**options), **CRASH)
+    assert outcome.state == "up_for_retry"
+    assert not any(request.path.endswith("/abort") for request in apify.requests)
+    assert "The trigger that waited for the build failed" in str(outcome.error)
