@@ -269,11 +269,15 @@ class ApifyHook(BaseHook):
 
     # -- Actors, account ------------------------------------------------------------------------------------------
 
-    def get_actor(self, actor_id: str) -> Actor:
-        """Get an Actor with its versions and tagged builds (``GET /v2/acts/:actorId``)."""
+    def get_actor(self, actor_id: str, *, attempts: int = ATTEMPTS) -> Actor:
+        """
+        Get an Actor with its versions and tagged builds (``GET /v2/acts/:actorId``).
+
+        :param attempts: how often to send the request in all while its failures pass.
+        """
         with _arguments():
             request = api.get_actor(actor_id)
-        return self._call(request, Actor.from_api)
+        return self._call(request, Actor.from_api, attempts=attempts)
 
     def choose_version(self, actor_id: str, tag: str | None) -> tuple[str, Actor]:
         """Choose the version for :meth:`start_build` where none is named, and log why; with the Actor it is of."""
@@ -440,15 +444,17 @@ class ApifyHook(BaseHook):
         """Read and check the Airflow connection, now rather than at the first request; nothing is sent."""
         self._connected()
 
-    def quick(self) -> ApifyHook:
+    def quick(self, timeout: float = _QUICK_TIMEOUT) -> ApifyHook:
         """
         Give a hook for a moment when time is short: it has a session of its own and no patience, asks Airflow nothing,
         and logs nothing, since it may work while the main thread holds a lock of the logging system.
 
         :meth:`connect` or a request must have come before.
+
+        :param timeout: seconds to connect, and for each part of an answer.
         """
         hook = ApifyHook(self.apify_conn_id)
-        hook._transport = SyncTransport(replace(self._connected().settings, timeout=_QUICK_TIMEOUT))
+        hook._transport = SyncTransport(replace(self._connected().settings, timeout=timeout))
         hook._connected_at = time.monotonic()
         hook._longest_pause = 0.5
         hook._say = lambda line: None

@@ -13,7 +13,7 @@ from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_apify import arguments, metrics, outcome
 from airflow_provider_apify.api import requests as api
-from airflow_provider_apify.deferral import defer, ending, limits_of, resume, wait_here
+from airflow_provider_apify.deferral import defer, ending, limits_after, limits_of, resume, wait_here
 from airflow_provider_apify.exceptions import (
     ApifyBuildFailed,
     ApifyBuildTimeout,
@@ -172,7 +172,7 @@ class ApifyBuildOperator(arguments.LiteralsStayText, BaseOperator):
             )
             build = self._wait(hook, build, limits)
             if build.is_terminal:
-                return self._finish(context, hook, build.summary())
+                return self._finish(context, hook, build.summary(), limits)
             if not self.wait_for_completion:
                 self._hold.release()
             return build.id
@@ -186,7 +186,8 @@ class ApifyBuildOperator(arguments.LiteralsStayText, BaseOperator):
         self._hold.take(build_id)
         with self._hold.during():
             self._read_rendered()
-            return self._finish(context, hook, ending(self, context, hook, build_id, event))
+            summary = ending(self, context, hook, build_id, event)
+            return self._finish(context, hook, summary, limits_after(self, context, event))
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Airflow's way back from a deferral, also when no triggerer ran or the trigger crashed."""
@@ -263,9 +264,10 @@ class ApifyBuildOperator(arguments.LiteralsStayText, BaseOperator):
             return wait_here(self, hook, build.id, limits)
         return build
 
-    def _finish(self, context: Context, hook: ApifyHook, summary: dict[str, Any]) -> str:
+    def _finish(self, context: Context, hook: ApifyHook, summary: dict[str, Any], limits: Limits) -> str:
         self._hold.release()  # type: ignore[union-attr]
-        outcome.finish(self, context, hook, summary, failure=ApifyBuildFailed)
+        tag = arguments.digits(arguments.given(self.tag))
+        outcome.finish(self, context, hook, summary, failure=ApifyBuildFailed, limits=limits, tag=tag, await_tag=True)
         return str(summary["build_id"])
 
     def _build_id_before(self, context: Context) -> str | None:

@@ -190,5 +190,5 @@ class ApifyBuildSensor(arguments.LiteralsStayText, BaseSensorOperator):
         return build
 
     def _finish(self, context: Context, hook: ApifyHook, summary: dict[str, Any]) -> dict[str, Any]:
-        outcome.finish(self, context, hook, summary, failure=ApifyBuildFailedFinal)
+        outcome.finish(self, context, hook, summary, failure=ApifyBuildFailedFinal, limits=Limits())
         return summary

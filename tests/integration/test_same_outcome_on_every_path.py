@@ -41,7 +41,7 @@ def slow(apify: Emulator) -> None:
     apify.set_actor("slow-build", build_seconds=60)
 
 
-def expected_xcoms(build: dict[str, Any], state: str) -> dict[str, Any]:
+def expected_xcoms(build: dict[str, Any], name: str, *, awaits_tag: bool) -> dict[str, Any]:
     """What the XComs must be, worked out from what Apify says of the build."""
     url = f"https://console.apify.com/actors/{build['actId']}#/builds/{build['buildNumber']}"
     xcoms = {
@@ -64,6 +64,9 @@ def expected_xcoms(build: dict[str, Any], state: str) -> dict[str, Any]:
             "usage": build["usage"],
             "usage_total_usd": build["usageTotalUsd"],
             "console_url": url,
+            "actor_name": name,
+            "tag": "latest",
+            "tag_seen": True if awaits_tag and build["status"] == "SUCCEEDED" else None,
         }
     return xcoms
 
@@ -90,7 +93,15 @@ def test_sensor(
         lambda: sensor(build_id, retries=1, soft_fail=soft_fail, timeout=timeout, **SENSOR_MODES[mode])
     )
 
-    check(outcome, "skipped" if soft_fail and state == "failed" else state, exception, apify, capsys)
+    check(
+        outcome,
+        "skipped" if soft_fail and state == "failed" else state,
+        exception,
+        actor,
+        apify,
+        capsys,
+        awaits_tag=False,
+    )
     if outcome.state == "success":
         assert outcome.xcoms["return_value"] == outcome.xcoms["summary"]
     assert not any(request.path.endswith("/abort") for request in apify.requests)
@@ -185,12 +196,21 @@ def test_operator(
         assert (outcome.state, type(outcome.error).__name__) == (state, exception)
         assert "summary" not in outcome.xcoms
         return
-    check(outcome, state, exception, apify, capsys)
+    check(outcome, state, exception, actor, apify, capsys, awaits_tag=True)
     if outcome.state == "success":
         assert outcome.xcoms["return_value"] == apify.builds[0]["id"]
 
 
-def check(outcome: Any, state: str, exception: str | None, apify: Emulator, capsys: pytest.CaptureFixture[str]) -> None:
+def check(
+    outcome: Any,
+    state: str,
+    exception: str | None,
+    actor: str,
+    apify: Emulator,
+    capsys: pytest.CaptureFixture[str],
+    *,
+    awaits_tag: bool,
+) -> None:
     build = apify.builds[0]
     log = capsys.readouterr().out
     assert outcome.state == state
@@ -198,7 +218,7 @@ def check(outcome: Any, state: str, exception: str | None, apify: Emulator, caps
     if exception == "ApifyAuthenticationError":
         assert xcoms == {"_link_ApifyBuildLink": ""}
     else:
-        assert xcoms == expected_xcoms(build, state)
+        assert xcoms == expected_xcoms(build, actor, awaits_tag=awaits_tag)
     if state == "success":
         assert f"Build {build['buildNumber']} of Actor {build['actId']} SUCCEEDED after" in log
     elif state == "failed":
