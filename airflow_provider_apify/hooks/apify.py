@@ -390,7 +390,7 @@ class ApifyHook(BaseHook):
                 # Not extra_dejson: what is no JSON, it takes for nothing.
                 extra=connection.extra,
             )
-        _mask(settings.secrets)
+        _mask([*settings.secrets, connection.extra_dejson])
         return settings
 
     async def _load_settings_async(self) -> Settings:
@@ -496,13 +496,13 @@ def _parsed(request: Request, parse: Callable[[Any], T], data: Any) -> T:
         raise unreadable(str(request), 200, str(error)) from None
 
 
-def _mask(secrets: list[str]) -> None:
-    """Keep them out of logs: Airflow itself masks the field ``proxy`` only since 3.1.6, and no variable."""
+def _mask(secrets: list[Any]) -> None:
+    """Keep them out of logs: Airflow itself masks the field ``proxy`` only since 3.1.6, and variables never."""
     try:
         from airflow.sdk.log import mask_secret
     except ImportError:  # before Airflow 3.1
         from airflow.sdk.execution_time.secrets_masker import mask_secret  # type: ignore[no-redef]
-    mask_secret(list(secrets))
+    mask_secret(secrets)
 
 
 @contextmanager

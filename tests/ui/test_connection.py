@@ -65,7 +65,7 @@ def test_the_form_has_only_the_fields_that_matter(page: Page, picture: Callable[
 
     form.get_by_role("button", name="Extra Fields", exact=True).click()
     extra = ["Longest wait of a request (s)", "Timeout (s)", "Connections of a triggerer", "Proxy", "CA bundle"]
-    expect(labels).to_contain_text([*always, *extra, "Allow http"])
+    expect(labels).to_contain_text([*always, *extra, "Allow http", "Console base URL"])
 
 
 def test_a_good_token_answers_with_the_account(answer_to: Callable[..., str], apify: Emulator) -> None:
