@@ -270,6 +270,7 @@ def test_the_link_in_a_failures_message_begins_with_the_field(
 
 def test_a_build_found_in_a_list_has_the_same_link(apify: Emulator, supervisor: Supervisor) -> None:
     supervisor.connections["apify_default"]["extra"] = json.dumps({"console_url": CONSOLE})
+    apify.full_lists = True
     hook = ApifyHook()
     started = hook.start_build("~hello-world", version="0.0")
     (listed,) = hook.list_builds("~hello-world")

@@ -16,7 +16,8 @@ from tests.runner import Runner, Supervisor
 
 WAYS = pytest.mark.parametrize("deferrable", [False, True], ids=["worker", "deferred"])
 CHOSEN = "Building version 0.0 of Actor ~hello-world: it is the only version."
-ENDED_WELL = "Build {number} of Actor {actor} SUCCEEDED after N s, using N compute units, at N USD."
+ENDED = "Build {number} of Actor {actor} SUCCEEDED after N s, using N compute units, at N USD."
+ENDED_WELL = f"{ENDED} The tag 'latest' is on it."
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def test_a_failure_says_why(deferrable: bool, apify: Emulator, runner: Runner, s
     assert story()[1:] == told(apify, "Started build {number} ({id}) of Actor ~always-fails: {url}")
     # Airflow prints it below that.
     first, *more = re.sub(r"\d\S* (s|compute units|USD)\b", r"N \1", str(outcome.error)).splitlines()
-    assert first == told(apify, ENDED_WELL.replace("SUCCEEDED", "FAILED"))[0]
+    assert first == told(apify, ENDED.replace("SUCCEEDED", "FAILED"))[0]
     assert more[:2] == told(apify, "See {url}", "The end of its log:")
     assert more[-1].endswith("ACTOR: ERROR: Build failed.")
 
@@ -140,7 +141,7 @@ def test_a_sensor_says_where_to_look_first(
     first, *rest = story()
     assert [first] == told(apify, "Build {number} ({id}) of Actor {actor} is RUNNING: {url}")
     # In reschedule mode, Airflow has the last word.
-    assert told(apify, ENDED_WELL)[0] in rest[-2:]
+    assert told(apify, ENDED)[0] in rest[-2:]
 
 
 def finish_once_seen(apify: Emulator, build_id: str) -> None:
@@ -153,4 +154,4 @@ def test_a_sensor_that_comes_late(apify: Emulator, runner: Runner, story: Callab
     build_id = start_build(apify)
     ended(apify)
     runner.run(sensor(build_id))
-    assert story() == told(apify, "Build {number} ({id}) of Actor {actor} is SUCCEEDED: {url}", ENDED_WELL)
+    assert story() == told(apify, "Build {number} ({id}) of Actor {actor} is SUCCEEDED: {url}", ENDED)
