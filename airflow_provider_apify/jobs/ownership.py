@@ -3,7 +3,8 @@ Who may abort a build that a task started, and when.
 
 A SIGTERM, or a trigger that is told to go, proves nothing: an evicted worker, one that was given up for dead and a
 trigger that moves to another triggerer get the same, while the next try may already wait for the build. Airflow's
-state of the task instance tells them apart.
+state of the task instance tells them apart. (Only in a run inside one process, such as ``airflow dags test``, does a
+signal count: there Ctrl-C ends everything, and nobody comes after.)
 """
 
 from __future__ import annotations

@@ -133,7 +133,8 @@ def test_a_sensor_skips_and_goes_on_in_the_same_cases(
     what = {"no connection": "GetConnection", "no XCom": "SetXCom"}.get(trouble)
 
     def fail(msg: Any) -> Any:
-        if type(msg).__name__ == what and met[0] < 3:
+        # Not the link, which Airflow itself stores, too.
+        if type(msg).__name__ == what and met[0] < 3 and getattr(msg, "key", "build_id") == "build_id":
             met[0] += 1
             if what == "GetConnection":
                 return ErrorResponse(error=ErrorType.CONNECTION_NOT_FOUND)
