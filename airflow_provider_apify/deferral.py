@@ -16,7 +16,7 @@ def defer(task: Any, build_id: str, *, abort_on_kill: bool) -> None:
 
     :param abort_on_kill: see the trigger.
     """
-    from airflow_provider_apify.triggers.build import ApifyBuildTrigger
+    from airflow_provider_apify.triggers.build import EARLIEST_EVENT, ApifyBuildTrigger
 
     limit = task.execution_timeout.total_seconds() if is_limited_by_execution(task) else task.timeout
     task.defer(
@@ -25,6 +25,7 @@ def defer(task: Any, build_id: str, *, abort_on_kill: bool) -> None:
             apify_conn_id=task.apify_conn_id,
             deadline=None if limit is None else time.time() + limit,
             abort_on_kill=abort_on_kill,
+            not_before=time.time() + EARLIEST_EVENT,
         ),
         method_name="execute_complete",
         timeout=None if limit is None else timedelta(seconds=limit + DEADLINE_MARGIN),

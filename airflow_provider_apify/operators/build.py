@@ -59,7 +59,8 @@ class ApifyBuildOperator(BaseOperator):
     :param beta_packages: build with the beta versions of Apify's packages; values as ``use_cache``. (templated)
     :param wait_for_finish: seconds, 0 to 60, to wait in the worker first, so that a short build is over in this task.
     :param wait_for_completion: wait until the build has ended, and fail if it did not succeed.
-    :param deferrable: wait in the triggerer instead of the worker. Default: ``[operators] default_deferrable``.
+    :param deferrable: wait in the triggerer instead of the worker, for 15 s or longer. Default: ``[operators]
+        default_deferrable``.
     :param timeout: seconds or ``timedelta`` that each try waits at most; then the build is aborted. ``None``: as long
         as it takes, which is 1800 s of running by Apify's own limit. ``execution_timeout`` also counts while deferred.
     :param abort_on_kill: abort the unfinished build when the task is marked, cleared or times out.

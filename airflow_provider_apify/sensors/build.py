@@ -41,7 +41,7 @@ class ApifyBuildSensor(BaseSensorOperator):
 
     It never aborts the build, which belongs to whoever started it. In ``poke`` mode it long-polls, so the end is
     noticed at once and ``poke_interval`` has no meaning; in ``reschedule`` mode it asks every ``poke_interval``;
-    deferrable, it long-polls in the triggerer, whatever the ``mode``.
+    deferrable, it long-polls in the triggerer, whatever the ``mode``, and resumes 15 s after the deferral or later.
 
     Returns the summary: ``build_id``, ``actor_id``, ``build_number``, ``status``, times, ``duration_seconds``,
     ``stats``, ``usage``, ``usage_total_usd``, ``console_url``. Also pushes the XComs ``build_id``, ``build_number``

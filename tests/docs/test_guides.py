@@ -63,7 +63,7 @@ def test_the_alert_of_a_try_that_airflow_ended_tells_what_became_of_the_build(
     )
     for known in (build_id, None):
         ti = Mock(dag_id="rebuild_with_alert", task_id="rebuild", try_number=1, log_url="http://airflow/log")
-        ti.xcom_pull.return_value = known
+        ti.configure_mock(**{"xcom_pull.return_value": known})
         alert({"ti": ti, **exception})
         ti.xcom_pull.assert_called_once_with(task_ids="rebuild", key="build_id")
     with_build, without = chat
