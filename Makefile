@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo demo-ui test test-fast coverage oldest matrix chaos ui lint docs dist clean
+.PHONY: help demo demo-ui probe test test-fast coverage oldest matrix chaos ui lint docs dist clean
 
 help: ## Show what there is.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -13,6 +13,9 @@ demo: $(VENV)/.demo ## Rebuild an Actor on a real Airflow, against the emulator 
 
 demo-ui: $(VENV)/.demo ## The same, and keep Airflow running to look around (AIRFLOW_PORT=8080, EMULATOR_PORT=3333).
 	@$(BIN)/python -m demo --keep
+
+probe: $(VENV)/.demo ## Ask Apify for what the promises rest on, with one build (APIFY_TOKEN=... ACTOR=...).
+	@$(BIN)/python -m probe
 
 test: $(VENV)/.dev ## Run the tests: unit, integration, chaos on single tasks, samples of the docs, and on a whole Airflow.
 	$(BIN)/python -m pytest -n 4 -m "not long" tests/unit tests/integration
@@ -51,7 +54,7 @@ ui: $(VENV)/.ui ## Look at Airflow's UI in a browser (apt install chromium); wit
 lint: $(VENV)/.dev ## Check style, types, dead code and the direction of imports.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy airflow_provider_apify demo example_dags tests/typing
+	$(BIN)/mypy airflow_provider_apify demo probe example_dags tests/typing
 	$(BIN)/vulture
 	$(BIN)/lint-imports
 
@@ -101,7 +104,7 @@ $(VENV)/.ui: $(VENV)/.dev
 	@touch $@
 
 .PHONY: scale
-scale: .venv-scale/.done ## Wait for 1000 builds in one triggerer; 200 on Celery, with a triggerer lost (20 minutes).
+scale: .venv-scale/.done ## Wait for 1000 builds in one triggerer; 200 on Celery, with a triggerer lost; bursts of short builds (30 minutes).
 	@.venv-scale/bin/python -m scale $(PART)
 
 .venv-scale/.done: $(VENV)/.uv pyproject.toml

@@ -66,6 +66,13 @@ def tests(session: nox.Session, airflow: str, resolution: str) -> None:
         passed.write_text(str(session.run("python", "-m", "tests.versions", silent=True)))
 
 
+@nox.session(python=PYTHON, default=False)
+def short(session: nox.Session) -> None:
+    """Measure bursts of short builds on the oldest Airflow, as `make scale PART=short` does on the newest."""
+    session.install("-e", ".", f"apache-airflow=={OLDEST}", "psycopg2-binary", "asyncpg", *AIRFLOWS[OLDEST])
+    session.run("python", "-m", "scale", "short")
+
+
 @nox.session(venv_backend="none")
 def versions(session: nox.Session) -> None:
     """Write docs/versions.md: the Pythons that the tests have passed on, and what each Airflow lacks."""

@@ -73,7 +73,7 @@ def defer(task: Any, build_id: str, limits: Limits, *, abort_on_kill: bool) -> N
 
     :param abort_on_kill: see the trigger.
     """
-    from airflow_provider_apify.triggers.build import ApifyBuildTrigger
+    from airflow_provider_apify.triggers.build import EARLIEST_EVENT, ApifyBuildTrigger
 
     left = limits.left(time.time())
     task.defer(
@@ -83,6 +83,7 @@ def defer(task: Any, build_id: str, limits: Limits, *, abort_on_kill: bool) -> N
             deadline=limits.deadline,
             execution_deadline=limits.execution_deadline,
             abort_on_kill=abort_on_kill,
+            not_before=time.time() + EARLIEST_EVENT,
         ),
         method_name="execute_complete",
         timeout=None if left is None else timedelta(seconds=left + DEADLINE_MARGIN),

@@ -32,14 +32,25 @@ def find() -> tuple[Path, Path]:
     :raises Missing: one of them is not installed.
     """
     redis = shutil.which("redis-server")
+    if redis is None:
+        raise Missing("PostgreSQL and Redis are needed: apt-get install -y postgresql redis-server")
+    return find_postgresql(), Path(redis)
+
+
+def find_postgresql() -> Path:
+    """
+    Give the directory of PostgreSQL's programs.
+
+    :raises Missing: it is not installed.
+    """
     # Debian keeps PostgreSQL's programs out of PATH.
     places = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name), reverse=True)
     if found := shutil.which("initdb"):
         places.append(Path(found).resolve().parent)
     postgres = next((place for place in places if (place / "initdb").exists() and (place / "postgres").exists()), None)
-    if redis is None or postgres is None:
-        raise Missing("PostgreSQL and Redis are needed: apt-get install -y postgresql redis-server")
-    return postgres, Path(redis)
+    if postgres is None:
+        raise Missing("PostgreSQL is needed: apt-get install -y postgresql")
+    return postgres
 
 
 @contextlib.contextmanager

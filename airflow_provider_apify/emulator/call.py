@@ -106,8 +106,8 @@ class Front:
             if message["type"] == "http.response.start" and not connection.gone.fired:
                 record.status = message["status"]
                 date = formatdate(time.time() + self._world.clock_offset, usegmt=True)
-                extra = [(b"date", date.encode()), (b"x-ratelimit-limit", str(_RATE_LIMIT).encode())]
-                message["headers"] = [*message["headers"], *extra]
+                always = {b"date": date.encode(), b"x-ratelimit-limit": str(_RATE_LIMIT).encode()}
+                message["headers"] = [*(always | dict(message["headers"])).items()]
             await send(message)
 
         fault = self._faults.take(WIRE_KINDS, record.method, scope["path"])

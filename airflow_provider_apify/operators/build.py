@@ -71,8 +71,8 @@ class ApifyBuildOperator(arguments.LiteralsStayText, BaseOperator):
         (templated)
     :param wait_for_completion: wait until the build has ended, and fail if it did not succeed: a bool or ``"true"`` or
         ``"false"``.
-    :param deferrable: wait in the triggerer instead of the worker; values as ``wait_for_completion``, without which it
-        has no effect. ``None``: ``[operators] default_deferrable``.
+    :param deferrable: wait in the triggerer instead of the worker, for 15 s or longer; values as
+        ``wait_for_completion``, without which it has no effect. ``None``: ``[operators] default_deferrable``.
     :param timeout: seconds or ``timedelta`` that each try waits at most, from when its build is known; then the build
         is aborted. ``None``: as long as it takes, which is 1800 s of running by Apify's own limit. It has no effect
         without ``wait_for_completion``. ``execution_timeout`` counts from the begin of the try, also while deferred. If

@@ -45,7 +45,7 @@ class ApifyBuildSensor(arguments.LiteralsStayText, BaseSensorOperator):
 
     It never aborts the build, which belongs to whoever started it. In ``poke`` mode it long-polls, so the end is
     noticed at once and ``poke_interval`` has no meaning; in ``reschedule`` mode it asks every ``poke_interval``;
-    deferrable, it long-polls in the triggerer, whatever the ``mode``.
+    deferrable, it long-polls in the triggerer, whatever the ``mode``, and resumes 15 s after the deferral or later.
 
     ``soft_fail``, ``never_fail`` and ``silent_fail`` mean the same in all of these: ``soft_fail`` skips where the
     sensor would fail for good or time out, ``never_fail`` wherever it would fail, and with ``silent_fail`` an error

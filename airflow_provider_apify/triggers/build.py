@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import asdict
@@ -19,6 +20,9 @@ from airflow_provider_apify.jobs.wait import Limits
 
 #: Seconds for Airflow's word on a task, and for the abort of its build.
 STATE_LIMIT, KILL_LIMIT = 30.0, 60.0
+#: Seconds from the deferral to the first moment for an event. Airflow takes the resumed task for one whose process was
+#: killed, and fails it, if the scheduler reads only then that the process that deferred it has ended (make scale).
+EARLIEST_EVENT = 15.0
 
 
 class ApifyBuildTrigger(BaseTrigger):
@@ -37,6 +41,8 @@ class ApifyBuildTrigger(BaseTrigger):
     :param execution_deadline: the same by its ``execution_timeout``.
     :param abort_on_kill: abort the build when Airflow says that the task was ended or cleared. For the task that
         started the build; who merely waits does not own it.
+    :param not_before: epoch seconds before which no event is sent, at most ``EARLIEST_EVENT`` from now; ``None`` for at
+        once. Ignored where no triggerer runs the trigger, as in ``dag.test()``.
     """
 
     def __init__(
@@ -47,13 +53,16 @@ class ApifyBuildTrigger(BaseTrigger):
         deadline: float | None = None,
         execution_deadline: float | None = None,
         abort_on_kill: bool = False,
+        not_before: float | None = None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.build_id = build_id
         self.apify_conn_id = apify_conn_id
         self.limits = Limits(deadline, execution_deadline)
         self.abort_on_kill = abort_on_kill
-        self._fired = False
+        self.not_before = not_before
+        #: Whether there is nothing to abort any more: the build has ended, or the worker has been given the event.
+        self._done = False
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         return (
@@ -63,25 +72,28 @@ class ApifyBuildTrigger(BaseTrigger):
                 "apify_conn_id": self.apify_conn_id,
                 **asdict(self.limits),
                 "abort_on_kill": self.abort_on_kill,
+                "not_before": self.not_before,
             },
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         try:
             event = await self._wait()
+            self._done = event["status"] == "ended"
+            await self._hold_back()
         except asyncio.CancelledError:
             # Before Airflow 3.3, which calls on_kill, this is all that a trigger hears of its task. Of Ctrl-C in a run
             # inside one process it is all on every Airflow.
             if not hasattr(BaseTrigger, "on_kill") or self._runs_inline:
                 await self.on_kill()
             raise
-        self._fired = True
+        self._done = True
         # Nothing after it and nothing around it: see "Ending" in the design.
         yield TriggerEvent({**event, **asdict(self.limits), "build_id": self.build_id})  # type: ignore[no-untyped-call]
 
     async def on_kill(self) -> None:
         """Abort the build if its task was ended or cleared. Airflow also calls this when it moves the trigger."""
-        if self._fired or not self.abort_on_kill:
+        if self._done or not self.abort_on_kill:
             return
         ending = asyncio.create_task(self._end_build())
         # Airflow 3.3.2 cancels a trigger again every second until it is gone, which would cut this short.
@@ -127,6 +139,12 @@ class ApifyBuildTrigger(BaseTrigger):
             message = f"Waiting for build {self.build_id} failed ({type(error).__name__}); the log above says more."
             return {"status": "error", **to_event(ApifyException(message))}
         return {"status": "ended", "build": build.summary()}
+
+    async def _hold_back(self) -> None:
+        # A trigger without task instance runs in the process of its task, which has no scheduler.
+        if self.not_before is not None and self.task_instance is not None:
+            # The worker's clock may be ahead of this one.
+            await asyncio.sleep(min(self.not_before - time.time(), EARLIEST_EVENT))
 
     def _say(self, build: Build) -> None:
         self.log.info("Build %s is %s.", build.build_number or build.id, build.status)

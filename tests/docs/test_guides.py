@@ -7,12 +7,13 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from airflow_provider_apify.emulator import Emulator, Fault
 from tests.docs.test_samples import Load, connect_http, sample_with
-from tests.integration.conftest import statuses
+from tests.integration.conftest import ended, start_build, statuses
 from tests.runner import Runner, Supervisor, install
 
 
@@ -47,6 +48,29 @@ def test_the_alert_tells_build_link_and_the_end_of_the_log(
     assert "rebuild_with_alert.rebuild, try 2, failed: http" in text
     assert "Build 0.0.2 FAILED: https://console.apify.com/actors/" in text
     assert "ACTOR: ERROR: Build failed." in text
+
+
+@pytest.mark.parametrize("exception", [{}, {"exception": None}], ids=["not there", "None"])
+def test_the_alert_of_a_try_that_airflow_ended_tells_what_became_of_the_build(
+    exception: dict[str, None], load: Load, apify_emulator: Emulator, chat: list[str]
+) -> None:
+    """As the DAG processor calls it, after a worker was lost or the scheduler took it for lost."""
+    apify_emulator.set_actor("hello-world", outcome="FAILED")
+    build_id = start_build(apify_emulator)
+    ended(apify_emulator)
+    (alert,) = (
+        load(sample_with('DAG("rebuild_with_alert"'))["rebuild_with_alert"].task_dict["rebuild"].on_failure_callback
+    )
+    for known in (build_id, None):
+        ti = Mock(dag_id="rebuild_with_alert", task_id="rebuild", try_number=1, log_url="http://airflow/log")
+        ti.configure_mock(**{"xcom_pull.return_value": known})
+        alert({"ti": ti, **exception})
+        ti.xcom_pull.assert_called_once_with(task_ids="rebuild", key="build_id")
+    with_build, without = chat
+    first = "rebuild_with_alert.rebuild, try 1, failed: http://airflow/log"
+    second = "Airflow ended the try; the task itself has reported no error."
+    assert with_build.splitlines()[:2] == without.splitlines() == [first, second]
+    assert with_build.splitlines()[2].startswith("Build 0.0.1 is FAILED: https://console.apify.com/actors/")
 
 
 def test_the_rules_wait_for_memory_and_build_nothing_twice_that_does_not_build(

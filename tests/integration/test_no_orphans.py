@@ -323,6 +323,31 @@ def test_ctrl_c_aborts_in_a_run_inside_one_process_and_never_in_a_triggerer(
     assert sum(request.path.endswith("/abort") for request in apify.requests) == aborts
 
 
+@pytest.mark.parametrize(
+    ("deadline", "aborts"), [(None, 0), (0.5, 1)], ids=["the build has ended", "it is out of time"]
+)
+def test_a_trigger_that_holds_its_event_back_aborts_what_has_not_ended(
+    deadline: float | None, aborts: int, apify: Emulator, supervisor: Supervisor
+) -> None:
+    supervisor.state = "failed"
+    apify.build_seconds = 30 if deadline else 0.2
+    trigger = trigger_of(start_build(apify))
+    trigger.deadline = deadline and time.time() + deadline
+    trigger.not_before = time.time() + 10
+
+    async def kill() -> None:
+        waiting = asyncio.ensure_future(anext(trigger.run()))
+        await asyncio.wait({waiting}, timeout=2)
+        assert not waiting.done()
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        await trigger.on_kill()
+
+    asyncio.run(kill())
+    assert sum(request.path.endswith("/abort") for request in apify.requests) == aborts
+
+
 def test_the_trigger_of_a_sensor_aborts_nothing(apify: Emulator, supervisor: Supervisor, runner: Runner) -> None:
     supervisor.state = "failed"
     outcome = runner.run(sensor(start_build(apify), deferrable=True))

@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,8 +14,9 @@ import pytest
 from airflow_provider_apify.emulator import Emulator
 from airflow_provider_apify.exceptions import ApifyApiError, ApifyBuildTimeout
 from airflow_provider_apify.hooks.apify import ApifyHook
+from airflow_provider_apify.triggers.build import EARLIEST_EVENT
 from tests.integration.conftest import sensor, start_build
-from tests.runner import Runner, Supervisor
+from tests.runner import RUN_ID, Runner, Supervisor
 
 
 @pytest.fixture(autouse=True)
@@ -181,6 +183,42 @@ def test_an_airflow_that_cannot_be_asked_for_the_connection_passes(
     threading.Timer(1.0, come_back).start()
     events = asyncio.run(_events(outcome.trigger))
     assert [event.payload["status"] for event in events] == ["ended"]
+
+
+@pytest.mark.parametrize(("timeout", "status"), [(None, "ended"), (2, "error")])
+def test_no_event_is_sent_within_seconds_of_the_deferral(
+    timeout: float | None, status: str, apify: Emulator, supervisor: Supervisor, runner: Runner
+) -> None:
+    """Airflow may not know yet that the process that deferred has ended, and would fail the task."""
+    apify.build_seconds = 30 if timeout else 1
+    trigger = runner.run(
+        sensor(start_build(apify), deferrable=True, **({"timeout": timeout} if timeout else {}))
+    ).trigger
+    assert trigger.not_before == pytest.approx(time.time() + EARLIEST_EVENT, abs=1)
+    run_by_a_triggerer(trigger)
+    trigger.not_before = earliest = time.time() + 4
+    events = asyncio.run(_events(trigger))
+    assert [event.payload["status"] for event in events] == [status]
+    assert earliest <= time.time() <= earliest + 2
+
+
+def test_an_event_is_held_back_no_longer_than_that_where_clocks_differ(
+    apify: Emulator, supervisor: Supervisor, runner: Runner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airflow_provider_apify.triggers.build.EARLIEST_EVENT", 1.0)
+    trigger = runner.run(sensor(start_build(apify), deferrable=True)).trigger
+    run_by_a_triggerer(trigger)
+    trigger.not_before = time.time() + 3600
+    assert len(asyncio.run(asyncio.wait_for(_events(trigger), 10))) == 1
+
+
+def test_a_run_inside_one_process_holds_no_event_back(apify: Emulator, supervisor: Supervisor, runner: Runner) -> None:
+    trigger = runner.run(sensor(start_build(apify), deferrable=True)).trigger
+    assert len(asyncio.run(asyncio.wait_for(_events(trigger), 5))) == 1
+
+
+def run_by_a_triggerer(trigger: Any) -> None:
+    trigger.task_instance = SimpleNamespace(dag_id="dag", task_id="wait", run_id=RUN_ID, map_index=-1)
 
 
 async def _events(trigger: Any) -> list[Any]:

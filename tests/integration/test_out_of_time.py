@@ -23,7 +23,10 @@ from tests.runner import Outcome, Runner, Supervisor, fire
 DELAYS: dict[str, tuple[Fault | None, bool]] = {
     "wait_for_finish": (None, True),
     "a slow start": (Fault("delay", method="POST", path="/v2/acts/*/builds", seconds=2), False),
-    "a slow look at an earlier try's build": (Fault("delay", method="GET", path="/v2/actor-builds/*", seconds=2), False),
+    "a slow look at an earlier try's build": (
+        Fault("delay", method="GET", path="/v2/actor-builds/*", seconds=2),
+        False,
+    ),
 }
 LIMITS = {"timeout": 3.5, "execution_timeout": dt.timedelta(seconds=3.5)}
 WAYS = pytest.mark.parametrize("deferrable", [False, True], ids=["worker", "deferred"])

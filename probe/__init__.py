@@ -1,0 +1,1 @@
+"""What the provider assumes of Apify, against what Apify does."""
