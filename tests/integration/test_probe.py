@@ -110,7 +110,10 @@ def test_ctrl_c_aborts_the_build(
     apify.wait_for(lambda emulator: statuses(emulator) == ["ABORTED"])
 
 
-def test_clocks_that_differ_are_shown(apify: Emulator, capsys: pytest.CaptureFixture[str]) -> None:
+def test_clocks_that_differ_are_shown(
+    apify: Emulator, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("probe.__main__.LOOK", 2.0)  # the tag never comes
     started = datetime.fromtimestamp(time.time() - 7200, timezone.utc).isoformat()
     body = {"data": {"id": start_build(apify), "status": "READY", "startedAt": started}}
     dated = {"Date": formatdate(time.time() - 3600, usegmt=True)}
