@@ -246,6 +246,7 @@ class Probe:
     def _end(self, build: Build) -> Seen:
         deadline = time.monotonic() + BUILD_LIMIT
         while True:
+            asked = time.time()
             data = Seen(self._ask(api.get_build(build.id, wait_for_finish=api.MAX_WAIT_SECONDS)))
             build = self._build = Build.from_api(data)
             if build.is_terminal:
@@ -253,8 +254,9 @@ class Probe:
             if time.monotonic() > deadline:
                 raise Stop(f"The build has not ended after {BUILD_LIMIT:.0f} s: name an Actor that builds sooner.")
         self._say(f"the build has ended: {build.status}")
-        if build.finished_at and self._transport.clock_offset is not None:
-            late = time.time() + self._transport.clock_offset - build.finished_at.timestamp()
+        offset = self._transport.clock_offset
+        if build.finished_at and offset is not None and build.finished_at.timestamp() > asked + offset:
+            late = time.time() + offset - build.finished_at.timestamp()
             self._row("long-poll answers after the end", f"at most {AT_ONCE:.0f} s", f"{late:.1f} s", late <= AT_ONCE)
         if not build.is_succeeded:
             raise Stop(f"The build is {build.status}: name an Actor that builds with ACTOR=..., its log says why not.")
