@@ -78,7 +78,8 @@ def test_airflow_dags_test(dag_id: str, command_line: LocalAirflow, connection: 
 def running(airflow: LocalAirflow, *command: str) -> Iterator[tuple[subprocess.Popen[str], Path]]:
     """Run ``airflow COMMAND`` with the DAGs of the system tests, and give its process and what it says."""
     said = airflow.home / "said.txt"
-    env = airflow.environment | {"AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "tests/system/dags")}
+    dags = str(ROOT / "tests/system/dags")
+    env = airflow.environment | {"AIRFLOW__CORE__DAGS_FOLDER": dags, "PYTHONPATH": dags}
     with said.open("w") as output:
         process = subprocess.Popen(
             [Path(sys.executable).with_name("airflow"), *command],
