@@ -23,7 +23,7 @@ from tests.runner import Outcome, Runner, Supervisor, fire
 DELAYS: dict[str, tuple[Fault | None, bool]] = {
     "wait_for_finish": (None, True),
     "a slow start": (Fault("delay", method="POST", path="/v2/acts/*/builds", seconds=2), False),
-    "a slow look at an earlier try's build": (
+    "an earlier try's build that comes slowly": (
         Fault("delay", method="GET", path="/v2/actor-builds/*", seconds=2),
         False,
     ),
