@@ -1,3 +1,36 @@
-"""Apache Airflow provider for Apify: build Actors, wait for the builds, pass on their ids and stats."""
+"""
+Apache Airflow provider for Apify: build Actors, wait for the builds, pass on their ids and stats.
 
-__version__ = "0.1.0"
+What DAGs use can be imported from here. It is loaded when it is first used: Airflow imports this package in each of its
+components, and most of them need none of it.
+"""
+
+TYPE_CHECKING = False  # Importing typing for it would cost more than all of this.
+if TYPE_CHECKING:
+    from airflow_provider_apify._version import __version__
+    from airflow_provider_apify.hooks.apify import ApifyHook
+    from airflow_provider_apify.operators.build import ApifyBuildOperator
+    from airflow_provider_apify.sensors.build import ApifyBuildSensor
+    from airflow_provider_apify.triggers.build import ApifyBuildTrigger
+
+__all__ = ["ApifyBuildOperator", "ApifyBuildSensor", "ApifyBuildTrigger", "ApifyHook", "__version__"]
+
+_HOMES = {
+    "ApifyBuildOperator": "operators.build",
+    "ApifyBuildSensor": "sensors.build",
+    "ApifyBuildTrigger": "triggers.build",
+    "ApifyHook": "hooks.apify",
+    "__version__": "_version",
+}
+
+
+def __getattr__(name: str) -> object:
+    from importlib import import_module
+
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -184,7 +184,8 @@ def _failed(
 def _in_words(summary: Mapping[str, Any]) -> str:
     stats = summary.get("stats") or {}
     build = summary.get("build_number") or summary["build_id"]
-    ended = f"Build {build} of Actor {summary.get('actor_id')} {summary['status']}"
+    name, actor_id = summary.get("actor_name"), summary.get("actor_id")
+    ended = f"Build {build} of Actor {f'{name} ({actor_id})' if name else actor_id} {summary['status']}"
     if summary.get("duration_seconds") is not None:
         ended += f" after {summary['duration_seconds']:.1f} s"
     facts = [ended]

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import re
 
-#: Advice for a request that is refused; there is nothing to check where a build is merely asked for.
-CHECK_ARGUMENTS = "Check the arguments."
 #: Longest message of Apify's that is repeated in ours, in characters.
 MESSAGE_LIMIT = 500
 
@@ -15,7 +13,7 @@ class ApiError(Exception):
     """
     A request to Apify failed.
 
-    :param message: one sentence that says what happened and what to do; never holds the token or a query string.
+    :param message: a line that says what happened, then lines that say what to do; never holds the token or a query.
     :param status: HTTP status, or ``None`` when no answer was read.
     :param type: Apify's ``error.type``, or ``None``.
     :param retry_after: seconds that Apify asks to wait, or ``None``.
@@ -131,7 +129,7 @@ _ADVICE: dict[type[ApiError], str] = {
     PermissionDeniedError: "Put a token whose owner may do this into the connection's password; scoped tokens"
     " cannot modify Actors.",
     NotFoundError: "Check actor_id, version or build_id, and that the account of the connection's token can see it.",
-    InvalidRequestError: CHECK_ARGUMENTS,
+    InvalidRequestError: "Check the arguments.",
     QuotaError: "Raise the limit or add credits in Apify Console, Billing; retrying does not help.",
     CapacityError: "It clears as other builds and runs end. To keep it from happening, give the tasks an Airflow pool"
     " with include_deferred=True and a slot for each 4 GB of the account's memory.",
@@ -163,16 +161,21 @@ def from_answer(what: str, status: int, body: bytes, retry_after: float | None =
     advice = _ADVICE[cls]
     if cls is NotFoundError and (name := _BARE_NAME.search(what)):
         advice += f"\n{name[1]} is no Actor's id: write ~{name[1]} for an Actor of your own, else user/{name[1]}."
-    return cls(f"{message} {advice}", status=status, type=type_, retry_after=retry_after)
+    return cls(f"{message}\n{advice}", status=status, type=type_, retry_after=retry_after)
 
 
 def unreadable(what: str, status: int, why: str) -> ServerError:
     """Give the error for an answer of success whose body is not what the API sends, such as a proxy's HTML page."""
     return ServerError(
-        f"The answer to {what} (HTTP {status}) is not Apify's JSON: {why}. If it persists, look for a proxy or login"
+        f"The answer to {what} (HTTP {status}) is not Apify's JSON: {why}.\nIf it persists, look for a proxy or login"
         " page between Airflow and Apify, and check the connection's host.",
         status=status,
     )
+
+
+def first_line(error: BaseException | None) -> str:
+    """Give what happened, without what to do about it: for the log, where the same is tried again."""
+    return next(iter(str(error or "").splitlines()), "")
 
 
 def _error_of(body: bytes) -> tuple[str | None, str]:

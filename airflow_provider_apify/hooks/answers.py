@@ -9,7 +9,7 @@ import time
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from airflow_provider_apify import __version__
+from airflow_provider_apify._version import __version__
 from airflow_provider_apify.api import errors
 from airflow_provider_apify.api.requests import Request
 
@@ -86,16 +86,16 @@ def clock_offset(date: str | None) -> float | None:
 
 #: Why no answer came, in words that help; the texts of libraries quote URLs and addresses.
 _KINDS = {
-    "certificate": "the server's certificate is not trusted (%s): check the connection's host, or set its ca_bundle if"
+    "certificate": "the server's certificate is not trusted (%s).\nCheck the connection's host, or set its ca_bundle if"
     " a company's own authority signs it",
-    "proxy": "the proxy could not be reached or refused: check the connection's proxy, or HTTPS_PROXY and NO_PROXY",
-    "name": "the host's name could not be resolved: check the connection's host and the machine's DNS",
-    "connect timeout": "the server could not be reached in time: check the connection's host, proxy and timeout",
-    "refused": "the connection was refused: check the connection's host and port",
-    "read timeout": "no answer came in time: if a proxy cuts long requests, lower the connection's wait_seconds",
-    "tls": "the TLS connection failed: check that the connection's host speaks https",
+    "proxy": "the proxy could not be reached or refused.\nCheck the connection's proxy, or HTTPS_PROXY and NO_PROXY",
+    "name": "the host's name could not be resolved.\nCheck the connection's host and the machine's DNS",
+    "connect timeout": "the server could not be reached in time.\nCheck the connection's host, proxy and timeout",
+    "refused": "the connection was refused.\nCheck the connection's host and port",
+    "read timeout": "no answer came in time.\nIf a proxy cuts long requests, lower the connection's wait_seconds",
+    "tls": "the TLS connection failed.\nCheck that the connection's host speaks https",
     "cut": "the connection was cut before the whole answer had come",
-    "request": "no request could be made: check the connection's host, proxy and ca_bundle",
+    "request": "no request could be made.\nCheck the connection's host, proxy and ca_bundle",
 }
 
 
@@ -107,11 +107,13 @@ def no_answer(
 
     :param certificate: why a certificate is not trusted.
     """
+    what, _, advice = _KINDS[kind].partition("\n")
     known = "" if sent else " Nothing was sent."
     # OpenSSL's words name the host at most.
     why = getattr(certificate, "verify_message", "").rstrip(".") or "OpenSSL does not say why"
     return errors.NetworkError(
-        f"No answer from Apify to {request}: {_KINDS[kind].replace('%s', why)}.{known}",
+        f"No answer from Apify to {request}: {what.replace('%s', why).rstrip('.')}.{known}"
+        + (f"\n{advice}." if advice else ""),
         sent=sent,
         transient=kind != "certificate",
     )

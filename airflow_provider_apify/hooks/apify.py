@@ -27,11 +27,13 @@ from airflow_provider_apify.api.errors import (
     NetworkError,
     NotFoundError,
     PollError,
+    first_line,
     unreadable,
 )
 from airflow_provider_apify.api.model import Actor, Build
 from airflow_provider_apify.api.requests import Request
 from airflow_provider_apify.exceptions import (
+    ApifyApiError,
     ApifyConfigurationError,
     ApifyConnectionNotFoundError,
     ApifySupersededError,
@@ -198,7 +200,7 @@ class ApifyHook(BaseHook):
                         return build
                 self._pause(pause)
         except PollError as error:
-            raise flavoured(error) from None
+            raise self._named(error, self._transport) from None
         except DeadlineReached:
             raise timed_out(build_id, watch.build, watch.trouble) from None
 
@@ -293,7 +295,8 @@ class ApifyHook(BaseHook):
             user = self._call(api.get_user(), dict, attempts=1)
         except Exception as error:
             # Airflow tests a copy of the connection, whose id is of no use to anybody.
-            return False, str(error).removeprefix(f"Connection {self.apify_conn_id!r}: ")
+            lines = str(error).removeprefix(f"Connection {self.apify_conn_id!r}: ").splitlines()
+            return False, " ".join(line for line in lines if not line.startswith(f"Connection {self.apify_conn_id!r}"))
         # Nothing more of that answer: it holds a proxy password.
         name = user.get("username") or user.get("id") or "of unknown name"
         return True, f"Connected to {self.settings.base_url} as Apify account {name}."
@@ -326,27 +329,27 @@ class ApifyHook(BaseHook):
                         parse = partial(Build.from_api, console_url=(await transport.settings()).console_url)
                         build = _parsed(request, parse, answer)
                     except ApiError as error:
-                        pause = watch.failed(flavoured(error), time.time())
+                        pause = watch.failed(self._named(error, transport), time.time())
                     else:
                         pause = watch.seen(build, time.time())
                         if pause is None:
                             return build
                     await sleep(pause)
             except PollError as error:
-                raise flavoured(error) from None
+                raise self._named(error, transport) from None
             except DeadlineReached:
                 raise timed_out(build_id, watch.build, watch.trouble) from None
 
     async def abort_build_async(self, build_id: str) -> Build:
         """Abort a build from an event loop, trying again for as long as the caller lets it."""
         request = api.abort_build(build_id)
-        try:
-            async with self.shared_transport() as transport:
+        async with self.shared_transport() as transport:
+            try:
                 async for attempt in AsyncRetrying(**_rules(request, ATTEMPTS, self._say, longest=_ABORT_PAUSE)):
                     with attempt:
                         build = _parsed(request, Build.from_api, await transport.send(request))
-        except ApiError as error:
-            raise flavoured(error) from None
+            except ApiError as error:
+                raise self._named(error, transport) from None
         return build
 
     def shared_transport(self) -> AbstractAsyncContextManager[AsyncTransport]:
@@ -386,6 +389,8 @@ class ApifyHook(BaseHook):
                 self.apify_conn_id,
                 host=connection.host,
                 port=connection.port,
+                login=connection.login,
+                conn_type=connection.conn_type,
                 password=connection.password,
                 # Not extra_dejson: what is no JSON, it takes for nothing.
                 extra=connection.extra,
@@ -438,7 +443,14 @@ class ApifyHook(BaseHook):
                 self.close()
                 return send(self._connected())
         except ApiError as error:
-            raise flavoured(error) from None
+            raise self._named(error, self._transport) from None
+
+    def _named(self, error: ApiError, transport: SyncTransport | AsyncTransport | None) -> ApifyApiError:
+        """Give ``error`` as the exception that Airflow understands, with the connection that it came over."""
+        exception = flavoured(error)
+        where = f" to {transport.base_url}" if transport and transport.base_url else ""
+        exception.args = (f"{error}\nConnection {self.apify_conn_id!r}{where}.",)
+        return exception
 
     def connect(self) -> None:
         """Read and check the Airflow connection, now rather than at the first request; nothing is sent."""
@@ -478,7 +490,8 @@ def _rules(request: Request, attempts: int, say: Callable[[str], object], longes
         return min(longest, backoff(state.attempt_number - 1, error)) if isinstance(error, ApiError) else 0.0
 
     def tell(state: RetryCallState) -> None:
-        say(f"{state.outcome.exception() if state.outcome else ''} Sending again in {state.upcoming_sleep:.1f} s.")
+        error = state.outcome.exception() if state.outcome else None
+        say(f"{first_line(error)} Sending again in {state.upcoming_sleep:.1f} s.")
 
     return {
         "retry": retry_if_exception(again),

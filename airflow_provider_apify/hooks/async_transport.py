@@ -50,6 +50,11 @@ class AsyncTransport:
         self._polls = Polls(self.send)
         self.users = 0
 
+    @property
+    def base_url(self) -> str | None:
+        """Where requests go, once the connection has been read."""
+        return self._settings.base_url if self._settings else None
+
     async def close(self) -> None:
         await self._session.close()
 

@@ -54,7 +54,17 @@ class Settings:
     console_url: str | None = None
 
     @classmethod
-    def of(cls, conn_id: str, *, host: str | None, port: int | None, password: str | None, extra: object) -> Settings:
+    def of(
+        cls,
+        conn_id: str,
+        *,
+        host: str | None,
+        port: int | None,
+        password: str | None,
+        extra: object,
+        login: str | None = None,
+        conn_type: str | None = None,
+    ) -> Settings:
         """
         Check a connection's fields. What they leave open is taken from the environment, as ``requests`` reads it.
 
@@ -65,13 +75,7 @@ class Settings:
         try:
             extra = _json_object(extra)
             _warn_of_unknown(conn_id, extra)
-            token = (password or "").strip()
-            if not token:
-                raise ValueError(
-                    "password (API token) is empty: paste a token from Apify Console, Settings, API & Integrations"
-                )
-            if not token.isascii() or not token.isprintable() or " " in token:
-                raise ValueError("password (API token) has characters that no token has: paste it again")
+            token = _token(password, login, conn_type)
             base_url = _base_url(host, port, allow_http=_switch(extra, "allow_http"))
             # What requests would use by itself, so that both transports do.
             environment = requests.Session().merge_environment_settings(base_url, {}, None, True, None)
@@ -95,6 +99,28 @@ class Settings:
         if self.proxy and (password := urlsplit(self.proxy).password):
             found += [self.proxy, password, unquote(password)]
         return found
+
+
+def _token(password: str | None, login: str | None, conn_type: str | None) -> str:
+    token = (password or "").strip()
+    if not token and (login or "").strip():
+        raise ValueError("password (API token) is empty, but the login is set: put the token into the password")
+    if not token and conn_type not in (None, "apify"):
+        raise ValueError(
+            f"password (API token) is empty, and the type is {conn_type!r}: set the type to apify, and the password to"
+            " the token"
+        )
+    if not token:
+        raise ValueError(
+            "password (API token) is empty: paste a token from Apify Console, Settings, API & Integrations"
+        )
+    if token.lower().startswith("bearer"):
+        raise ValueError("password (API token) begins with 'Bearer': leave that word out")
+    if token[0] in "\"'" or token[-1] in "\"'":
+        raise ValueError("password (API token) is in quotes: leave them out")
+    if not token.isascii() or not token.isprintable() or " " in token:
+        raise ValueError("password (API token) has characters that no token has: paste it again")
+    return token
 
 
 def _json_object(extra: object) -> Mapping[str, Any]:

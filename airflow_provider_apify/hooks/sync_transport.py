@@ -32,6 +32,10 @@ class SyncTransport:
     def close(self) -> None:
         self._session.close()
 
+    @property
+    def base_url(self) -> str:
+        return self.settings.base_url
+
     def send(self, request: Request, fingerprint: object = "") -> Any:
         """
         Send ``request`` once and give its ``data``.

@@ -20,7 +20,13 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
-from airflow_provider_apify.api.errors import ApiError, AuthenticationError, NotFoundError, PermissionDeniedError
+from airflow_provider_apify.api.errors import (
+    ApiError,
+    AuthenticationError,
+    NotFoundError,
+    PermissionDeniedError,
+    first_line,
+)
 from airflow_provider_apify.api.model import Build
 from airflow_provider_apify.api.requests import PAGE_LIMIT, Repeat, may_repeat
 from airflow_provider_apify.jobs.wait import backoff
@@ -242,11 +248,11 @@ def start_once(
                     if refused == ATTEMPTS or not may_repeat(Repeat.STARTS_ANOTHER, error):
                         raise
                     pause = backoff(refused - 1, error)
-                    say(f"{error} Sending again in {pause:.1f} s.")
+                    say(f"{first_line(error)} Sending again in {pause:.1f} s.")
                     calls.pause(pause)
                     continue
                 lost.append(error)
-                say(f"{error} Apify may have started the build: looking for it before sending again.")
+                say(f"{first_line(error)} Apify may have started the build: looking for it before sending again.")
             for seconds in LOOK_AGAIN:
                 calls.pause(seconds)
                 if build := looks.look(unsure):
@@ -424,7 +430,7 @@ class _Looks:
         except AuthenticationError:
             raise
         except ApiError as error:
-            raise StartUnclear(f"build {build} may be the one and cannot be read ({error})") from None
+            raise StartUnclear(f"build {build} may be the one and cannot be read ({first_line(error)})") from None
         if not got.user_agent and self.may_be_there and self._since.is_before(got, self._calls.clock_offset()):
             raise StartUnclear(f"build {build} may be the one, and Apify does not show who started it")
         self._whose[got.id] = Fingerprint.found_in(got.user_agent)

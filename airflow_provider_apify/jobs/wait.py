@@ -12,12 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from airflow_provider_apify.api.errors import (
-    CHECK_ARGUMENTS,
     ApiError,
     InvalidRequestError,
     NetworkError,
     NotFoundError,
     PollError,
+    first_line,
 )
 from airflow_provider_apify.api.model import Build
 
@@ -27,6 +27,8 @@ MISSING_GRACE = 10.0
 REFUSED_GRACE = 600.0
 #: Seconds after its deadline for which a task still tries to see a build that cannot be seen.
 PATIENCE = 60.0
+#: Seconds after a change of status when that is logged: at once, and while it stays; then every hour.
+SAY_AFTER = (0.0, 60.0, 300.0, 900.0)
 #: Least seconds between two questions, in case the server answers about an unfinished build without holding back.
 LEAST_INTERVAL = 5.0
 #: First and longest pause in seconds after an error; doubled each time, with jitter.
@@ -75,7 +77,8 @@ class Watch:
     All times are seconds of one clock that the caller reads.
 
     :param deadline: when to give up, or ``None`` for never.
-    :param on_status: called with the unfinished build when first seen and whenever its status has changed.
+    :param on_status: called with the unfinished build when first seen, whenever its status has changed, and while it
+        does not change after 1, 5, 15 and then every 60 minutes.
     :param say: told about each failure that passes.
     :param patience: seconds after the deadline for which failures still pass: the build may have ended in time.
     """
@@ -89,6 +92,9 @@ class Watch:
     #: Why the build could not be seen since.
     trouble: ApiError | None = field(default=None, init=False)
     _asked: float = field(default=0.0, init=False)
+    _changed: float = field(default=0.0, init=False)
+    #: How often the status has been logged since it changed.
+    _said: int = field(default=0, init=False)
     _errors: int = field(default=0, init=False)
     _missing_since: float | None = field(default=None, init=False)
     _refused_since: float | None = field(default=None, init=False)
@@ -104,8 +110,11 @@ class Watch:
 
         :raises DeadlineReached: it is unfinished, and the time is up.
         """
-        if not build.is_terminal and (self.build is None or self.build.status != build.status):
+        if self.build is None or self.build.status != build.status:
+            self._changed, self._said = now, 0
+        if not build.is_terminal and now >= self._changed + _say_after(self._said):
             self.on_status(build)
+            self._said += 1
         self.build, self.trouble, self._errors, self._missing_since, self._refused_since = build, None, 0, None, None
         if build.is_terminal:
             return None
@@ -119,14 +128,13 @@ class Watch:
         :raises PollError: for ``REFUSED_GRACE`` all that came were refusals that say nothing of build or token.
         :raises DeadlineReached: the time is up.
         """
-        what, note = str(error), "The build goes on"
+        what, note = first_line(error), "The build is not affected"
         if isinstance(error, NotFoundError):
             note = "It may not be there yet"
             self._missing_since = now if self._missing_since is None else self._missing_since
             if now - self._missing_since >= MISSING_GRACE:
                 raise error
         elif isinstance(error, InvalidRequestError):
-            what = what.removesuffix(CHECK_ARGUMENTS).strip()
             self._refused_since = now if self._refused_since is None else self._refused_since
             if now - self._refused_since >= REFUSED_GRACE:
                 raise PollError(
@@ -153,6 +161,11 @@ class Watch:
         if now >= limit:
             raise DeadlineReached
         return min(pause, limit - now)
+
+
+def _say_after(times: int) -> float:
+    """Give the seconds after a change of status when it is to be logged that was logged ``times`` times since."""
+    return SAY_AFTER[times] if times < len(SAY_AFTER) else 3600.0 * (times - len(SAY_AFTER) + 1)
 
 
 def backoff(errors: int, error: ApiError) -> float:

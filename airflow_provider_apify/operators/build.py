@@ -170,6 +170,8 @@ class ApifyBuildOperator(arguments.LiteralsStayText, BaseOperator):
                 ", which this task had started before" if started.adopted else "",
                 build.console_url,
             )
+            if not build.is_terminal:
+                outcome.say_status(self, build)
             build = self._wait(hook, build, limits)
             if build.is_terminal:
                 return self._finish(context, hook, build.summary(), limits)

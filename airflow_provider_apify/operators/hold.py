@@ -136,6 +136,8 @@ class Hold:
         self._hook.stopping.set()
         if self._maybe_started:
             self._known.wait(PATIENCE)
+        if self._build_id is None and not self._maybe_started:
+            return  # the error says why
         self._abort_now(self._log.warning, attempts=3, seconds=PATIENCE)
 
     def _kill(self, report: list[str]) -> None:

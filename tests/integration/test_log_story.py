@@ -16,7 +16,8 @@ from tests.runner import Runner, Supervisor
 
 WAYS = pytest.mark.parametrize("deferrable", [False, True], ids=["worker", "deferred"])
 CHOSEN = "Building version 0.0 of Actor ~hello-world: it is the only version."
-ENDED = "Build {number} of Actor {actor} SUCCEEDED after N s, using N compute units, at N USD."
+ENDED = "Build {number} of Actor {name} ({actor}) SUCCEEDED after N s, using N compute units, at N USD."
+READY = "Build {number} is READY."
 ENDED_WELL = f"{ENDED} The tag 'latest' is on it."
 
 
@@ -32,10 +33,10 @@ def story(apify: Emulator, capsys: pytest.CaptureFixture[str]) -> Callable[..., 
     return story
 
 
-def told(apify: Emulator, *lines: str) -> list[str]:
+def told(apify: Emulator, *lines: str, name: str = "hello-world") -> list[str]:
     """Give lines about the first build."""
     build = apify.builds[0]
-    names = {"id": build["id"], "number": build["buildNumber"], "actor": build["actId"]}
+    names = {"name": name, "id": build["id"], "number": build["buildNumber"], "actor": build["actId"]}
     names["url"] = f"https://console.apify.com/actors/{build['actId']}#/builds/{build['buildNumber']}"
     return [line.format(**names) for line in lines]
 
@@ -43,16 +44,18 @@ def told(apify: Emulator, *lines: str) -> list[str]:
 @WAYS
 def test_a_success(deferrable: bool, apify: Emulator, runner: Runner, story: Callable[[], list[str]]) -> None:
     runner.run_to_end(lambda: operator(wait_for_completion=True, deferrable=deferrable))
-    assert story() == told(apify, CHOSEN, "Started build {number} ({id}) of Actor ~hello-world: {url}", ENDED_WELL)
+    assert story() == told(
+        apify, CHOSEN, "Started build {number} ({id}) of Actor ~hello-world: {url}", READY, ENDED_WELL
+    )
 
 
 @WAYS
 def test_a_failure_says_why(deferrable: bool, apify: Emulator, runner: Runner, story: Callable[[], list[str]]) -> None:
     outcome = runner.run_to_end(lambda: operator("~always-fails", wait_for_completion=True, deferrable=deferrable))
-    assert story()[1:] == told(apify, "Started build {number} ({id}) of Actor ~always-fails: {url}")
+    assert story()[1:] == told(apify, "Started build {number} ({id}) of Actor ~always-fails: {url}", READY)
     # Airflow prints it below that.
     first, *more = re.sub(r"\d\S* (s|compute units|USD)\b", r"N \1", str(outcome.error)).splitlines()
-    assert first == told(apify, ENDED.replace("SUCCEEDED", "FAILED"))[0]
+    assert first == told(apify, ENDED.replace("SUCCEEDED", "FAILED"), name="always-fails")[0]
     assert more[:2] == told(apify, "See {url}", "The end of its log:")
     assert more[-1].endswith("ACTOR: ERROR: Build failed.")
 
@@ -66,6 +69,7 @@ def test_a_build_adopted_after_a_lost_answer(apify: Emulator, runner: Runner, st
         "No answer from Apify to POST /v2/acts/~hello-world/builds: the connection was cut before the whole answer had"
         " come. Apify may have started the build: looking for it before sending again.",
         "Going on with build {number} ({id}) of Actor ~hello-world, which this task had started before: {url}",
+        READY,
         ENDED_WELL,
     )
 
@@ -80,6 +84,7 @@ def test_a_build_adopted_by_the_next_try(
     assert story() == told(
         apify,
         "Going on with build {number} ({id}) of Actor ~hello-world, which this task had started before: {url}",
+        READY,
         ENDED_WELL,
     )
 
@@ -93,6 +98,7 @@ def test_an_abort(apify: Emulator, supervisor: Supervisor, runner: Runner, story
         apify,
         CHOSEN,
         "Started build {number} ({id}) of Actor ~hello-world: {url}",
+        READY,
         "Build {number} ({id}) is being aborted, since its task no longer waits for it.",
     )
 
@@ -117,6 +123,7 @@ def test_a_timeout(deferrable: bool, apify: Emulator, runner: Runner, story: Cal
         apify,
         CHOSEN,
         "Started build {number} ({id}) of Actor ~hello-world: {url}",
+        READY,
         "Build {number} is RUNNING.",
         "Build {number} ({id}) is being aborted, since its task no longer waits for it.",
     )

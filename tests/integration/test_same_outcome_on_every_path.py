@@ -221,7 +221,7 @@ def check(
     else:
         assert xcoms == expected_xcoms(build, actor, awaits_tag=awaits_tag)
     if state == "success":
-        assert f"Build {build['buildNumber']} of Actor {build['actId']} SUCCEEDED after" in log
+        assert f"Build {build['buildNumber']} of Actor {actor} ({build['actId']}) SUCCEEDED after" in log
     elif state == "failed":
         assert type(outcome.error).__name__ == exception
         if build["finishedAt"] and exception != "ApifyAuthenticationError":

@@ -82,7 +82,7 @@ FINAL: dict[str, tuple[Fault, str]] = {
     ),
     "a refusal of the request": (
         Fault("status", status=400, body={"error": {"type": "invalid-input", "message": "Bad."}}),
-        "invalid-input: Bad. Check the arguments",
+        "invalid-input: Bad.\nCheck the arguments.\nConnection 'apify_default' to http",
     ),
 }
 

@@ -23,6 +23,7 @@ PAGES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.joinpath("docs
 
 #: Texts in the package that look like messages and reach nobody.
 NOT_SHOWN = {
+    "module … has no attribute …",  # Python's own words
     "the supervisor cannot be asked safely",  # caught beside where it is raised
 }
 

@@ -128,8 +128,8 @@ def test_the_type_decides_before_the_status(status: int, type_: str, cls: type[A
 )
 def test_a_message_names_request_and_answer_and_gives_advice(status: int, advice: str) -> None:
     message = str(errors.from_answer(WHAT, status, body("some-type", "Apify says so")))
-    assert message.startswith(f"Apify answered {WHAT} with HTTP {status}, some-type: Apify says so. ")
-    assert advice in message.partition("Apify says so. ")[2]
+    assert message.startswith(f"Apify answered {WHAT} with HTTP {status}, some-type: Apify says so.\n")
+    assert advice in message.partition("Apify says so.\n")[2]
 
 
 def test_the_memory_limit_is_named_and_a_pool_advised() -> None:
@@ -154,7 +154,7 @@ def test_the_memory_limit_is_named_and_a_pool_advised() -> None:
 )
 def test_a_name_without_its_user_gets_advice(path: str, advice: str | None) -> None:
     said = str(errors.from_answer(f"GET /v2/acts/{path}", 404, body("record-not-found")))
-    assert said.splitlines()[1:] == [] if advice is None else advice in said.splitlines()[1]
+    assert said.splitlines()[2:] == [] if advice is None else advice in said.splitlines()[2]
 
 
 @pytest.mark.parametrize(
@@ -175,8 +175,8 @@ def test_a_body_that_is_not_apifys_error_stays_out_of_the_message(sent: bytes) -
 
 
 @pytest.mark.parametrize("sent", [body("some-type", "one\r\ntwo\nthree"), body("some\r\ntype")], ids=repr)
-def test_a_message_is_a_single_line(sent: bytes) -> None:
-    assert len(str(errors.from_answer(WHAT, 400, sent)).splitlines()) == 1
+def test_what_apify_says_is_a_single_line(sent: bytes) -> None:
+    assert str(errors.from_answer(WHAT, 400, sent)).splitlines()[1:] == ["Check the arguments."]
 
 
 def test_what_apify_says_is_cut_to_a_bearable_length() -> None:

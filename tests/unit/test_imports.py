@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 LIBRARIES = "{'requests', 'aiohttp', 'urllib3', 'httpx', 'tenacity', 'yarl', 'apify_client'}"
 
@@ -40,3 +42,27 @@ def test_api_and_jobs_need_neither_airflow_nor_http_libraries() -> None:
         )
         == []
     )
+
+
+def test_the_root_of_the_package_loads_no_other_module_of_ours() -> None:
+    assert printed(
+        "import sys, airflow_provider_apify as root\n"
+        "assert set(root.__all__) <= set(dir(root))\n"
+        "print('ADDED', *sorted(name for name in sys.modules if name.startswith('airflow_provider_apify')))"
+    ) == ["airflow_provider_apify"]
+
+
+def test_what_dags_use_can_be_imported_from_the_root() -> None:
+    import airflow_provider_apify as root
+    from airflow_provider_apify import ApifyBuildOperator, ApifyBuildSensor, ApifyBuildTrigger, ApifyHook, __version__
+    from airflow_provider_apify.operators.build import ApifyBuildOperator as Operator
+
+    assert ApifyBuildOperator is Operator
+    assert [each.__name__ for each in (ApifyBuildSensor, ApifyBuildTrigger, ApifyHook)] == [
+        "ApifyBuildSensor",
+        "ApifyBuildTrigger",
+        "ApifyHook",
+    ]
+    assert __version__ == root.__version__
+    with pytest.raises(AttributeError, match="ApifyRunOperator"):
+        root.ApifyRunOperator  # noqa: B018

@@ -34,7 +34,7 @@ PASSES = [
     NetworkError("refused", sent=False),
     NetworkError("certificate", sent=False, transient=False),
 ]
-REFUSED = InvalidRequestError("HTTP 409, concurrent-update-detected. Check the arguments.", status=409, type="odd")
+REFUSED = InvalidRequestError("HTTP 409, concurrent-update-detected.\nCheck the arguments.", status=409, type="odd")
 FINAL = [
     AuthenticationError("who are you"),
     PermissionDeniedError("no"),
