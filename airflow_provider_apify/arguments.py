@@ -115,7 +115,8 @@ def wait_for_finish(value: Any) -> int | None:
 
     :raises ApifyConfigurationError: it is something else.
     """
-    return checked(api.check_wait, _number(value))
+    number = _number(value)
+    return checked(api.check_wait, int(number) if isinstance(number, float) and number.is_integer() else number)
 
 
 def checked(check: Callable[[Any], T], value: Any) -> T:

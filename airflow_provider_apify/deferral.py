@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import AirflowTaskTimeout, BaseOperator
 
 from airflow_provider_apify import outcome
-from airflow_provider_apify.exceptions import ApifyBuildTimeout, ApifyException, to_event
+from airflow_provider_apify.exceptions import ApifyBuildTimeout, ApifyConfigurationError, ApifyException, to_event
 from airflow_provider_apify.jobs.wait import PATIENCE, Limits
 
 if TYPE_CHECKING:
@@ -119,7 +119,9 @@ def ending(task: Any, context: Context, hook: ApifyHook, build_id: str | None, e
     try:
         return outcome.ended(event, build_id)
     except ApifyException as error:
-        if type(error) not in (ApifyException, ApifyBuildTimeout) or build_id is None:
+        # What the triggerer's environment lacks, this one may have.
+        tried_here = (ApifyException, ApifyBuildTimeout, ApifyConfigurationError)
+        if type(error) not in tried_here or build_id is None:
             raise
         over = isinstance(error, ApifyBuildTimeout)
         if not over:

@@ -112,13 +112,16 @@ def _add_actor(
     summary |= {"actor_name": None, "tag": tag, "tag_seen": None}
     left = limits.left(time.time())
     # A second before Airflow's own time-out, which would fail the task.
-    ends = time.monotonic() + (TAG_LIMIT if left is None else min(TAG_LIMIT, left - 1))
-    if not actor_id or time.monotonic() > ends:
+    seconds = TAG_LIMIT if left is None else min(TAG_LIMIT, left - 1)
+    ends = time.monotonic() + seconds
+    if not actor_id or seconds < 1:
         return
-    asking = hook.quick(timeout=TAG_LIMIT / 3)
+    asking: ApifyHook | None = None
     try:
         while True:
             try:
+                # An answer that trickles may take four times as long.
+                asking = asking or hook.quick(timeout=seconds / 5)
                 actor = asking.get_actor(actor_id, attempts=1)
             except Exception as error:
                 if await_tag and getattr(error, "transient", False) and time.monotonic() < ends:
@@ -155,7 +158,8 @@ def _add_actor(
             time.sleep(TAG_INTERVAL)
         summary["tag_seen"] = False
     finally:
-        asking.close()
+        if asking:
+            asking.close()
 
 
 def _build_tag(actor: Actor, summary: Mapping[str, Any]) -> str | None:

@@ -149,6 +149,9 @@ class Probe:
         except (ApiError, ValueError) as error:
             raise Stop(str(error)) from None
         finally:
+            # A second Ctrl-C must not leave the build running.
+            for ending in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(ending, signal.SIG_IGN)
             self._leave_nothing()
             self._transport.close()
 
@@ -374,7 +377,7 @@ def main() -> int:
         print(table(probe.rows).replace(token, "***"))
     if why:
         print(why.replace(token, "***"), file=sys.stderr)
-    return 1 if not all(row.holds for row in probe.rows) else code
+    return code or (0 if all(row.holds for row in probe.rows) else 1)
 
 
 def _settings(token: str, actor: str, host: str) -> Settings:

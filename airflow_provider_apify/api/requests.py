@@ -199,7 +199,7 @@ def check_actor_id(actor_id: object) -> str:
     must = f"actor_id must be an Actor's id, user/name, or ~name for an Actor of your own; got {_shown(actor_id)}"
     if text in _NOTHING:
         raise ValueError(f"{must}. Does the template or the task that it comes from give anything?")
-    if _ADDRESS.match(text) or not _is_segment(text):
+    if _ADDRESS.match(text) or not _is_segment(text) or not re.fullmatch(r"~?[^/~]+|[^/~]+[/~][^/~]+", text):
         raise ValueError(must)
     return text
 
@@ -246,8 +246,12 @@ def _shown(value: object) -> str:
 
 
 def _is_segment(text: str) -> bool:
-    """Whether quoted ``text`` stays one segment of a path: HTTP libraries resolve ``.`` and ``..``."""
-    return text not in (".", "..") and _is_unicode(text)
+    """
+    Whether ``text`` can be an id, which quoted stays one segment of a path: HTTP libraries resolve ``.`` and ``..``.
+
+    What follows a ``?`` may hold a token.
+    """
+    return text not in (".", "..") and not re.search(r"[\s?#]", text) and _is_unicode(text)
 
 
 def _is_unicode(text: str) -> bool:

@@ -31,7 +31,8 @@ _HEADERS = {
 
 async def _call(request: Request) -> Call:
     """No token is asked for, so nobody but this machine may look."""
-    if request.client is None or not ip_address(request.client.host).is_loopback:
+    address = ip_address(request.client.host) if request.client else None
+    if not address or not (getattr(address, "ipv4_mapped", None) or address).is_loopback:
         raise ApiError(403, "insufficient-permissions", "Pages are shown to browsers on the emulator's machine only")
     call: Call = request.state.call
     return call

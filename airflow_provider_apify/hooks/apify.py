@@ -137,7 +137,7 @@ class ApifyHook(BaseHook):
             which one is meant, or ``tag`` is the build tag of another one.
         """
         if not version:
-            version, _ = self.choose_version(actor_id, tag)
+            version = self.choose_version(actor_id, tag)
         with _arguments():
             request = api.start_build(
                 actor_id,
@@ -281,13 +281,13 @@ class ApifyHook(BaseHook):
             request = api.get_actor(actor_id)
         return self._call(request, Actor.from_api, attempts=attempts)
 
-    def choose_version(self, actor_id: str, tag: str | None) -> tuple[str, Actor]:
-        """Choose the version for :meth:`start_build` where none is named, and log why; with the Actor it is of."""
+    def choose_version(self, actor_id: str, tag: str | None) -> str:
+        """Choose the version for :meth:`start_build` where none is named, and log why."""
         actor = self.get_actor(actor_id)
         with _arguments():
             version, reason = version_to_build(actor, tag)
         self.log.info("Building version %s of Actor %s: %s.", version, actor_id, reason)
-        return version, actor
+        return version
 
     def test_connection(self) -> tuple[bool, str]:
         """Ask whose token it is (``GET /v2/users/me``), for Airflow's button *Test*. Sends one request."""

@@ -96,8 +96,10 @@ class Settings:
     def secrets(self) -> list[str]:
         """What no log may show."""
         found = [self.token]
-        if self.proxy and (password := urlsplit(self.proxy).password):
-            found += [self.proxy, password, unquote(password)]
+        parts = urlsplit(self.proxy or "")
+        if parts.username or parts.password:
+            secret = parts.password or parts.username or ""
+            found += [str(self.proxy), secret, unquote(secret)]
         return found
 
 

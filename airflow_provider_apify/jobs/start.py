@@ -37,8 +37,10 @@ LOOK_AGAIN = (0.0, 0.5, 1.0, 2.0)
 SENDS = 3
 #: How often a start that Apify has provably not accepted is sent in all: with the pauses between, for about a minute.
 ATTEMPTS = 8
-#: Most builds that a try gets to find its own among them, and the most seconds that one look may take.
-MOST_GETS, LONGEST_LOOK = 2000, 300.0
+#: Most builds that a try lists, and asks for, to find its own among them; about the most seconds that a look takes.
+MOST_LISTED, MOST_GETS, LONGEST_LOOK = 10_000, 2000, 300.0
+#: How often a build is asked for that may be another's.
+GET_ATTEMPTS = 2
 #: Seconds by which a time is put back to be sure, where Apify's clock is known and where it is not.
 SLACK, BLIND_SLACK = 60.0, 600.0
 #: Origins that Apify's definition gives to jobs that no API request started. A new one may be ours.
@@ -106,7 +108,10 @@ class Moment:
     def earliest(self, offset: float | None) -> float:
         """Give the earliest start time that Apify may show for a build that was started then."""
         then = self.by_apify(offset)
-        return then.at - (SLACK if then.clock is Clock.APIFY else BLIND_SLACK)
+        if then.clock is Clock.APIFY:
+            return then.at - SLACK
+        # Which of the two machines' clocks is wrong is not known.
+        return min(self.at, then.at) - BLIND_SLACK
 
     def is_before(self, build: Build, offset: float | None) -> bool:
         """Whether ``build`` may have been started then or later."""
@@ -145,7 +150,7 @@ class Calls(Protocol):
     def excludes(self, build: Build, /) -> bool:
         """Whether a listed build, by what it is of, cannot be one that ``send`` started."""
 
-    def get(self, build_id: str, /) -> Build: ...
+    def get(self, build_id: str, /, *, attempts: int = ATTEMPTS) -> Build: ...
 
     def abort(self, build_id: str, /) -> object: ...
 
@@ -178,15 +183,15 @@ class Started:
 class Superseded(Exception):
     """The task has been cleared and started anew elsewhere, or is being ended: this try must start nothing."""
 
-    #: Whether a request of this try may have started a build all the same.
+    #: Whether the attempt may have a build all the same.
     outcome_unknown = False
 
 
 class StartUnclear(Exception):
     """Apify cannot be made to say whether the attempt has a build already, so none is started; the message says why."""
 
-    #: Whether a request of this try may have started a build.
-    outcome_unknown = False
+    #: Whether the attempt may have a build: always.
+    outcome_unknown = True
 
 
 def start_once(
@@ -210,12 +215,15 @@ def start_once(
     :param abort_earlier: abort unfinished builds of attempts before this one.
     :raises Superseded: see there.
     :raises StartUnclear: see there. Retryable: the next try looks.
-    :raises ApiError: no build could be started. With ``outcome_unknown`` set, one may have been; the next try looks.
+    :raises ApiError: no build could be started. With ``outcome_unknown`` set, the attempt may have one; the next try
+        looks.
     """
     ours = remembered if remembered is not None and remembered.fingerprint == mark else None
     unsure = earlier_tries and (ours is None or ours.unsure)
-    looks = _Looks(calls, mark, remembered, since, abort_earlier, say, may_be_there=earlier_tries)
+    looks = _Looks(calls, mark, remembered, since, abort_earlier and not first_try, say, may_be_there=earlier_tries)
     lost: list[ApiError] = []
+    #: Whether the attempt may have a build that this try does not know.
+    unknown = earlier_tries
     try:
         if ours and ours.build_id and not ours.unsure and (build := _usable(calls, ours.build_id)):
             return Started(build, adopted=True, unsure=False)
@@ -225,6 +233,7 @@ def start_once(
             calls.pause(seconds)
             if build := looks.look(unsure):
                 return Started(build, True, unsure)
+        unknown = False
         unsure = unsure or in_doubt  # what the earlier try has sent may still arrive
         calls.prepare()
         calls.intend(unsure)
@@ -252,6 +261,7 @@ def start_once(
                     calls.pause(pause)
                     continue
                 lost.append(error)
+                unknown = True
                 say(f"{first_line(error)} Apify may have started the build: looking for it before sending again.")
             for seconds in LOOK_AGAIN:
                 calls.pause(seconds)
@@ -259,8 +269,8 @@ def start_once(
                     return Started(build, True, unsure)
             if len(lost) == SENDS:
                 raise lost[-1]
-    except (ApiError, Superseded, StartUnclear) as error:
-        error.outcome_unknown = bool(lost)
+    except Exception as error:
+        error.outcome_unknown = unknown  # type: ignore[attr-defined]
         raise
 
 
@@ -346,20 +356,20 @@ class _Looks:
         :param unsure: whether there may be more than one. If not, nothing is asked for once it is found.
         """
         mark = self._mark
-        unlisted: ApiError | None = None
         builds: dict[str, Build] = {}
+        doubt: Exception | None = None
         try:
-            builds = self._listed()
+            doubt = self._list(builds, unsure)
         except ApiError as error:
             if self._remembered is None:
                 raise
-            unlisted = error
+            doubt = error
         if self._remembered and (build_id := self._remembered.build_id) and build_id not in builds:
             try:
                 builds[build_id] = self._calls.get(build_id)
             except NotFoundError:
                 pass
-        self._ask(builds, unsure)
+        doubt = self._ask(builds, unsure) or doubt
         ours = [(build, whose.epoch) for build, whose in self._known(builds.values()) if whose.task == mark.task]
         if any(epoch > mark.epoch for _, epoch in ours):
             raise Superseded(
@@ -378,63 +388,76 @@ class _Looks:
                 _abort(self._calls, build)
         if usable:
             return usable[0]
-        if unlisted:
-            raise unlisted
+        if doubt:
+            raise doubt
         return None
 
-    def _listed(self) -> dict[str, Build]:
-        """List the newest builds, as many pages as reach back to the first start."""
-        builds: dict[str, Build] = {}
+    def _list(self, builds: dict[str, Build], unsure: bool) -> StartUnclear | None:
+        """List the newest builds, as many pages as reach back to the first start; say if that was too far."""
         while True:
-            page = self._calls.recent(len(builds))
+            page, before = self._calls.recent(len(builds)), len(builds)
             builds.update((build.id, build) for build in page)
             if len(page) < PAGE_LIMIT or not self._since.is_before(page[-1], self._calls.clock_offset()):
-                return builds
-            if len(builds) >= MOST_GETS:
-                raise StartUnclear(f"more than {MOST_GETS} builds of that time may be the one")
+                return None
+            if not unsure and self._usable(builds.values()):
+                return None
+            if len(builds) in (before, MOST_LISTED):
+                return StartUnclear(f"more than {len(builds)} builds of its Actor have begun since then")
 
-    def _ask(self, builds: dict[str, Build], unsure: bool) -> None:
-        """Get each listed build that may be this task's and does not say so, and put it in its place."""
+    def _ask(self, builds: dict[str, Build], unsure: bool) -> StartUnclear | None:
+        """Get each listed build that may be this task's and does not say so; say if one is left that may be."""
         offset = self._calls.clock_offset()
         candidates = [
             build
             for build in may_be(builds.values(), self._since, offset)
-            if build.id not in self._whose and not self._calls.excludes(build) and (self.may_be_there or build.is_live)
+            if build.id not in self._whose
+            # Of another version it may be one that an earlier attempt, or another argument, has left.
+            and (build.is_live or not self._calls.excludes(build))
+            and (self._may_be_this_attempts(build) or (self._abort_earlier and build.is_live))
         ]
+        doubt = None
         if len(candidates) > 10:
             self._say(f"Asking Apify for {len(candidates)} builds of the Actor, to find this task's among them.")
         ends = time.monotonic() + LONGEST_LOOK
         found = bool(self._usable(builds.values()))
         for build in candidates:
             if found and not unsure:
-                return
+                break
             if self._calls.stopped():
                 raise Superseded("The task is being ended: no build is started.")
             if self._gets >= MOST_GETS or time.monotonic() > ends:
-                if found:
-                    return
-                raise StartUnclear(f"{len(candidates)} builds of that time may be the one, more than can be asked for")
-            self._get(build, builds)
+                return StartUnclear(f"{len(candidates)} builds of that time may be the one, more than can be asked for")
+            reason = self._get(build, builds)
+            if reason and self._may_be_this_attempts(build):
+                doubt = StartUnclear(f"build {build} may be the one, and {reason}")
+            elif reason:
+                self._whose[build.id] = None
+                self._say(f"Whether an earlier attempt of this task has left build {build} is not known: {reason}.")
             found = found or bool(self._usable([builds[build.id]]))
+        return doubt
 
-    def _get(self, build: Build, builds: dict[str, Build]) -> None:
-        """Ask whose ``build`` is, and put what comes in its place."""
+    def _may_be_this_attempts(self, build: Build) -> bool:
+        return self.may_be_there and self._since.is_before(build, self._calls.clock_offset())
+
+    def _get(self, build: Build, builds: dict[str, Build]) -> str | None:
+        """Ask whose ``build`` is, and put what comes in its place; say why if it cannot be known."""
         self._gets += 1
         try:
-            got = self._calls.get(build.id)
+            got = self._calls.get(build.id, attempts=GET_ATTEMPTS)
         except NotFoundError:
-            return  # deleted, or not there yet: the next look asks again
+            return None  # deleted, or not there yet: the next look asks again
         except PermissionDeniedError:
             self._whose[build.id] = None
-            return
+            return None
         except AuthenticationError:
             raise
         except ApiError as error:
-            raise StartUnclear(f"build {build} may be the one and cannot be read ({first_line(error)})") from None
-        if not got.user_agent and self.may_be_there and self._since.is_before(got, self._calls.clock_offset()):
-            raise StartUnclear(f"build {build} may be the one, and Apify does not show who started it")
-        self._whose[got.id] = Fingerprint.found_in(got.user_agent)
+            return f"it cannot be read ({first_line(error)})"
         builds[got.id] = got
+        if not got.user_agent:
+            return "Apify does not show who started it"
+        self._whose[got.id] = Fingerprint.found_in(got.user_agent)
+        return None
 
     def _known(self, builds: Iterable[Build]) -> Iterator[tuple[Build, Fingerprint]]:
         """Give the builds that some task of this provider started, and which."""

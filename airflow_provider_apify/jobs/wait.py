@@ -131,10 +131,12 @@ class Watch:
         what, note = first_line(error), "The build is not affected"
         if isinstance(error, NotFoundError):
             note = "It may not be there yet"
+            self._refused_since = None
             self._missing_since = now if self._missing_since is None else self._missing_since
             if now - self._missing_since >= MISSING_GRACE:
                 raise error
         elif isinstance(error, InvalidRequestError):
+            self._missing_since = None
             self._refused_since = now if self._refused_since is None else self._refused_since
             if now - self._refused_since >= REFUSED_GRACE:
                 raise PollError(
@@ -145,6 +147,8 @@ class Watch:
                 )
         elif not (error.transient or isinstance(error, NetworkError)):
             raise error
+        else:
+            self._missing_since = self._refused_since = None
         self.trouble = error
         limit = self.deadline
         if limit is not None and now >= limit:

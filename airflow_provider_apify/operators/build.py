@@ -37,7 +37,7 @@ from airflow_provider_apify.operators.hold import Hold
 if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
 
-    from airflow_provider_apify.api.model import Actor, Build
+    from airflow_provider_apify.api.model import Build
     from airflow_provider_apify.hooks.apify import ApifyHook
     from airflow_provider_apify.jobs.wait import Limits
 
@@ -234,7 +234,7 @@ class ApifyBuildOperator(arguments.LiteralsStayText, BaseOperator):
             say=self.log.warning,
         )
         try:
-            started = self._hold.start(self.actor_id, mark, start)  # type: ignore[union-attr]
+            started = self._hold.start(self.actor_id, mark, since, start)  # type: ignore[union-attr]
         except Superseded as error:
             raise ApifySupersededError(str(error)) from None
         except StartUnclear as error:
@@ -275,7 +275,8 @@ class ApifyBuildOperator(arguments.LiteralsStayText, BaseOperator):
     def _build_id_before(self, context: Context) -> str | None:
         """Give the build that this try had before it deferred."""
         ti = context["ti"]
-        build_id = ti.xcom_pull(task_ids=ti.task_id, key="build_id", map_indexes=ti.map_index)
+        key = "build_id" if self.do_xcom_push else _STORE_KEY
+        build_id = ti.xcom_pull(task_ids=ti.task_id, key=key, map_indexes=ti.map_index)
         if not build_id and (remembered := self._recall(context, 0)[0]):
             build_id = remembered.build_id
         return build_id or None
@@ -303,6 +304,9 @@ class ApifyBuildOperator(arguments.LiteralsStayText, BaseOperator):
     def _remember(self, context: Context, mark: Fingerprint, build_id: str | None, since: Moment, unsure: bool) -> None:
         store = context.get("task_state_store")
         if store is None:
+            if build_id and not self.do_xcom_push:
+                # For the resumption of a deferred task whose triggerer says nothing.
+                context["ti"].xcom_push(_STORE_KEY, build_id)
             return
         try:
             record: dict[str, Any] = {
@@ -371,8 +375,6 @@ class _Calls:
         self.pause = hook.stopping.wait
         self.stopped = hook.stopping.is_set
         self._looked_at = begun
-        #: The Actor, where choosing the version has shown it.
-        self.actor: Actor | None = None
 
     def stale(self) -> bool:
         return time.time() - self._looked_at > STALE_AFTER
@@ -380,7 +382,7 @@ class _Calls:
     def prepare(self) -> None:
         parameters = self._parameters
         if parameters["version"] is None:
-            parameters["version"], self.actor = self._hook.choose_version(parameters["actor_id"], parameters["tag"])
+            parameters["version"] = self._hook.choose_version(parameters["actor_id"], parameters["tag"])
 
     def send(self) -> Build:
         return self._hook.start_build(**self._parameters, fingerprint=self._mark, attempts=1)

@@ -13,10 +13,10 @@ import contextvars
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from concurrent.futures import TimeoutError as NotInTime
-from contextlib import contextmanager
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.providers.common.compat.sdk import AirflowFailException, AirflowTaskTimeout, TaskDeferred
@@ -64,7 +64,8 @@ class Hold:
         self._next_try = ti.try_number <= ti.max_tries and not _is_tasks_test(ti)
         self._actor_id = ""
         self._fingerprint: Fingerprint | None = None
-        self._since = Moment(time.time(), Clock.OURS)
+        #: When the first start of the attempt may have been sent.
+        self._since = Moment(0.0, Clock.APIFY)
         self._build_id: str | None = None
         #: Set when nothing more can become known of a build.
         self._known = threading.Event()
@@ -72,10 +73,10 @@ class Hold:
         self._given_up = False
         self._aborted = False
 
-    def start(self, actor_id: str, fingerprint: Fingerprint, start: Callable[[], Started]) -> Started:
+    def start(self, actor_id: str, fingerprint: Fingerprint, since: Moment, start: Callable[[], Started]) -> Started:
         """Run ``start`` in a thread of its own, so that its answer can still come while ``on_kill`` waits for it."""
         self._actor_id, self._fingerprint = actor_id, fingerprint
-        self._since = Moment(time.time(), Clock.OURS)
+        self._since = since
         self._maybe_started = True
         future: Future[Started] = Future()
 
@@ -178,28 +179,29 @@ class Hold:
         self._aborted = True
 
     def _found(self, seconds: float) -> str | None:
-        """Look among the Actor's builds for the one of a start whose answer has not come, for ``seconds`` at most."""
+        """Look among the Actor's builds for one of this attempt whose id is not known, for ``seconds`` at most."""
         hook = self._hook.quick()
         listed = hook.list_builds(self._actor_id, attempts=1)
-        for build in listed:
-            if self._is_ours(build):
-                return build.id
-        ask = ThreadPoolExecutor(_ASKED_AT_ONCE, "apify-find")
-        try:
-            # A session is for one thread.
-            answers = [
-                ask.submit(self._hook.quick().get_build, build.id, attempts=1)
-                for build in may_be(listed, self._since, hook.clock_offset)
-                if build.is_live and self._since.is_before(build, hook.clock_offset)
-            ]
-            for answer in as_completed(answers, timeout=seconds):
-                if answer.exception() is None and self._is_ours(answer.result()):
-                    return answer.result().id
-        except NotInTime:
-            pass
-        finally:
-            ask.shutdown(wait=False, cancel_futures=True)
-        return None
+        offset = hook.clock_offset
+        found = [build.id for build in listed if self._is_ours(build)]
+        left = deque(build.id for build in may_be(listed, self._since, offset) if self._since.is_before(build, offset))
+
+        def ask() -> None:
+            asking = self._hook.quick()  # a session is for one thread
+            with suppress(IndexError):
+                while not found:
+                    build_id = left.popleft()
+                    with suppress(Exception):
+                        if self._is_ours(asking.get_build(build_id, attempts=1)):
+                            found.append(build_id)
+
+        threads = [threading.Thread(target=ask, name="apify-find", daemon=True) for _ in range(_ASKED_AT_ONCE)]
+        ends = time.monotonic() + seconds
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(max(0.0, ends - time.monotonic()))
+        return found[0] if found else None
 
     def _is_ours(self, build: Build) -> bool:
         return build.is_live and Fingerprint.found_in(build.user_agent) == self._fingerprint

@@ -103,7 +103,7 @@ def test_a_certificate_error_gives_openssls_reason(
         with pytest.raises(ApiError) as raised:
             send(settings(emulator, **trusting))
     said = str(raised.value).replace("self signed", "self-signed")  # as OpenSSL 1 spelt it
-    assert f"the server's certificate is not trusted ({reason}): check the connection's host" in said
+    assert f"the server's certificate is not trusted ({reason}).\nCheck the connection's host" in said
     assert said.endswith("Nothing was sent.") and not raised.value.outcome_unknown
 
 
@@ -125,7 +125,7 @@ def test_a_ca_bundle_that_has_gone_since_counts_as_nothing_sent(
     with https(tmp_path / "server.pem", self_signed()) as emulator:
         found = settings(emulator, ca_bundle=str(tmp_path / "server.pem"))
         tmp_path.joinpath("server.pem").unlink()
-        with pytest.raises(ApiError, match=r"no request could be made: check .* Nothing was sent\.") as raised:
+        with pytest.raises(ApiError, match=r"no request could be made\. Nothing was sent\.") as raised:
             send(found)
     assert not raised.value.outcome_unknown
 
@@ -135,7 +135,7 @@ def test_a_ca_bundle_that_has_gone_since_counts_as_nothing_sent(
 
 @pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:9", "ftp://127.0.0.1:9", "http://", "127.0.0.1:9:9"])
 def test_what_requests_cannot_send_counts_as_nothing_sent(apify: Emulator, proxy: str) -> None:
-    with pytest.raises(ApiError, match=r"no request could be made: check .* Nothing was sent\.") as raised:
+    with pytest.raises(ApiError, match=r"no request could be made\. Nothing was sent\.") as raised:
         send_in_worker(Settings(base_url=apify.url, token=apify.token, proxy=proxy))
     assert not raised.value.outcome_unknown
 

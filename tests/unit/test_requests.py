@@ -93,13 +93,8 @@ def test_a_request_is_named_without_its_query() -> None:
         ("jane~shop", "jane~shop"),
         ("jane/shop", "jane~shop"),
         ("~shop", "~shop"),
-        ("a/b/c", "a%2Fb%2Fc"),
-        ("jane~shop/x", "jane~shop%2Fx"),
-        ("../users/me", "..%2Fusers%2Fme"),
         ("..%2fx", "..%252fx"),
-        ("a?b#c", "a%3Fb%23c"),
-        ("a\r\nX-Evil: 1", "a%0D%0AX-Evil%3A%201"),
-        ("a\x00\tb", "a%00%09b"),
+        ("a\x00b", "a%00b"),
         ("č", "%C4%8D"),
     ],
 )
@@ -142,6 +137,27 @@ def test_any_other_address_is_refused_and_its_secrets_not_shown(address: str) ->
         with pytest.raises(ValueError, match=r"must be an? .* id.*; got '[a-z]") as caught:
             make(address)
         assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        "jane/shop?token=apify_api_secret",
+        "zdc3Pyhyz3m8vjDeM#apify_api_secret",
+        "hello world",
+        "a\r\nX-Evil: 1",
+        "a/b/c",
+        "jane~shop/x",
+        "../users/me",
+        "jane/",
+        "/shop",
+        "~",
+    ],
+)
+def test_what_cannot_be_an_actors_id_is_refused_and_a_query_not_shown(odd: str) -> None:
+    with pytest.raises(ValueError, match="actor_id must be an Actor's id") as caught:
+        api.get_actor(odd)
+    assert "secret" not in str(caught.value)
 
 
 def test_a_build_number_is_no_id() -> None:

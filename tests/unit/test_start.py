@@ -162,7 +162,7 @@ class Apify:
     def clock_offset(self) -> float | None:
         return self.clock_offset_seen
 
-    def get(self, build_id: str, /) -> Build:
+    def get(self, build_id: str, /, *, attempts: int = 8) -> Build:
         self.calls.append("get")
         if build_id not in self.builds:
             raise NotFoundError("no such build", status=404)
@@ -533,7 +533,7 @@ def test_remembered_build_that_was_deleted_is_replaced() -> None:
 
 def test_nothing_is_sent_while_the_remembered_build_cannot_be_read() -> None:
     class Unreadable(Apify):
-        def get(self, build_id: str, /) -> Build:
+        def get(self, build_id: str, /, *, attempts: int = 8) -> Build:
             raise ServerError("down")
 
     apify = Unreadable()
@@ -778,7 +778,8 @@ WINDOWS = {
     "ours": (Clock.OURS, 7200.0, 7200 - 60),
     "ours, behind": (Clock.OURS, -7200.0, -7200 - 60),
     "ours, with Apify's unknown": (Clock.OURS, None, -600),
-    "another machine's": (Clock.OTHERS, 7200.0, 7200 - 600),
+    "another machine's": (Clock.OTHERS, 7200.0, -600),
+    "another machine's, behind": (Clock.OTHERS, -7200.0, -7200 - 600),
     "another machine's, with Apify's unknown": (Clock.OTHERS, None, -600),
 }
 
@@ -795,7 +796,7 @@ def test_the_builds_nearest_to_the_first_start_are_asked_first() -> None:
     apify = times(900, 5, 30, 600)
     order: list[str] = []
     get = apify.get
-    apify.get = lambda build_id: order.append(build_id) or get(build_id)  # type: ignore[method-assign, func-returns-value]
+    apify.get = lambda build_id, attempts: order.append(build_id) or get(build_id)  # type: ignore[method-assign, func-returns-value]
     retry(apify)
     assert order == ["b2", "b3", "b4", "b1"]
 
@@ -818,20 +819,20 @@ def test_doubt_starts_nothing(error: ApiError, sends: list[str | ApiError]) -> N
     apify = times(1)
     apify.sends = list(sends)
 
-    def get(build_id: str, /) -> Build:
+    def get(build_id: str, /, *, attempts: int = 8) -> Build:
         raise error
 
     apify.get = get  # type: ignore[method-assign]
-    with pytest.raises(StartUnclear, match=f"build .*b1.* may be the one and cannot be read .{error}.") as caught:
+    with pytest.raises(StartUnclear, match=f"build .*b1.* may be the one, and it cannot be read .{error}.") as caught:
         start(apify) if sends else retry(apify)
     assert apify.sent() == len(sends)
-    assert caught.value.outcome_unknown is bool(sends)
+    assert caught.value.outcome_unknown
 
 
 def test_a_token_refused_while_looking_is_said_as_such() -> None:
     apify = times(1)
 
-    def get(build_id: str, /) -> Build:
+    def get(build_id: str, /, *, attempts: int = 8) -> Build:
         raise AuthenticationError("who are you")
 
     apify.get = get  # type: ignore[method-assign]
@@ -845,7 +846,7 @@ def test_a_build_that_this_token_may_not_see_is_not_the_one() -> None:
     apify.sends = [LOST_BEFORE]
     questions = 0
 
-    def get(build_id: str, /) -> Build:
+    def get(build_id: str, /, *, attempts: int = 8) -> Build:
         nonlocal questions
         questions += 1
         raise PermissionDeniedError("not yours")
@@ -860,7 +861,7 @@ def test_a_build_listed_before_it_can_be_read_is_asked_again() -> None:
     build = apify.add(MARK)
     get, missing = apify.get, [True, True]
 
-    def get_late(build_id: str, /) -> Build:
+    def get_late(build_id: str, /, *, attempts: int = 8) -> Build:
         if missing and missing.pop():
             raise NotFoundError("not yet")
         return get(build_id)
@@ -916,9 +917,30 @@ def test_a_list_that_reaches_back_is_read_no_further() -> None:
 
 
 def test_a_list_longer_than_can_be_read_starts_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("airflow_provider_apify.jobs.start.MOST_GETS", PAGE_LIMIT)
-    with pytest.raises(StartUnclear, match="more than 1000 builds of that time"):
+    monkeypatch.setattr("airflow_provider_apify.jobs.start.MOST_LISTED", PAGE_LIMIT)
+    with pytest.raises(StartUnclear, match="more than 1000 builds of its Actor"):
         retry(times(*range(PAGE_LIMIT), status="FAILED"))
+
+
+def test_a_list_longer_than_can_be_read_does_no_harm_if_the_build_was_written_down(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("airflow_provider_apify.jobs.start.MOST_LISTED", PAGE_LIMIT)
+    apify = times(*range(1, PAGE_LIMIT + 1), status="FAILED")
+    build = apify.add(MARK, started=0)
+    assert retry(apify, remembered=Remembered(MARK, build.id)).build.id == build.id
+
+
+def test_a_list_that_repeats_itself_ends() -> None:
+    apify = times(*range(PAGE_LIMIT), status="FAILED")
+    recent = apify.recent
+    apify.recent = lambda offset: recent(0)  # type: ignore[method-assign]
+    with pytest.raises(StartUnclear, match="more than 1000 builds of its Actor"):
+        retry(apify)
+
+
+def test_failed_builds_are_listed_as_far_back_as_need_be() -> None:
+    assert not retry(times(*range(2 * PAGE_LIMIT + 100), status="FAILED")).adopted
 
 
 def test_a_task_being_ended_asks_no_further() -> None:
@@ -927,3 +949,78 @@ def test_a_task_being_ended_asks_no_further() -> None:
     with pytest.raises(Superseded, match="being ended"):
         retry(apify)
     assert "get" not in apify.calls
+
+
+def test_an_unfinished_build_of_another_version_may_be_what_an_earlier_attempt_has_left() -> None:
+    apify = Apify(full_lists=False)
+    for mark, status in ((EARLIER, "RUNNING"), (EARLIER, "SUCCEEDED")):
+        build = apify.add(mark, status)
+        apify.builds[build.id] = replace(build, build_number="another version")
+    retry(apify)
+    assert apify.statuses() == ["ABORTED", "SUCCEEDED", "READY"]
+    assert apify.calls.count("get") == 1
+
+
+def test_a_first_try_that_is_late_asks_only_about_what_began_since() -> None:
+    apify = times(*range(-900, -600), status="RUNNING")
+    apify.is_stale = True
+    apify.sends = [RateLimitError("slow down")]
+    started = start(apify)
+    assert apify.calls.count("get") == 1, "about its own"
+    assert not started.adopted
+
+
+@pytest.mark.parametrize("earlier_tries", [False, True])
+@pytest.mark.parametrize("error", [ServerError("down"), None], ids=["cannot be read", "does not say who started it"])
+def test_a_build_that_began_before_is_no_doubt(error: ApiError | None, earlier_tries: bool) -> None:
+    """Clearing the task, as the error advises, starts a new attempt."""
+    apify = times(-3600, status="RUNNING", meta={"origin": "API"})
+    get = apify.get
+
+    def unreadable(build_id: str, /, *, attempts: int = 8) -> Build:
+        if error:
+            raise error
+        return get(build_id)
+
+    apify.get = unreadable  # type: ignore[method-assign]
+    said: list[str] = []
+    assert not start(apify, first_try=False, earlier_tries=earlier_tries, say=said.append).adopted
+    assert "left build (no number) (b1) is not known" in said[0]
+
+
+def test_a_build_that_cannot_be_read_is_no_doubt_once_ours_is_found() -> None:
+    apify = times(1, 3)
+    build = apify.add(MARK, started=2)
+    get = apify.get
+
+    def unreadable(build_id: str, /, *, attempts: int = 8) -> Build:
+        if build_id != build.id:
+            raise ServerError("down")
+        return get(build_id)
+
+    apify.get = unreadable  # type: ignore[method-assign]
+    assert retry(apify).build == build
+
+
+@pytest.mark.parametrize("earlier_tries", [False, True])
+def test_what_ends_a_try_while_it_looks_says_whether_a_build_may_be_there(earlier_tries: bool) -> None:
+    apify = times(1, status="RUNNING")
+    apify.stops_at_send = 0
+    with pytest.raises(Superseded) as caught:
+        start(apify, first_try=False, earlier_tries=earlier_tries)
+    assert caught.value.outcome_unknown is earlier_tries
+
+
+def test_any_error_after_a_lost_answer_says_that_a_build_may_be_there() -> None:
+    class Misconfigured(Exception):
+        """Such as a connection that was changed meanwhile."""
+
+    apify = Apify(sends=[LOST_AFTER])
+
+    def recent(offset: int, /) -> Sequence[Build]:
+        raise Misconfigured
+
+    apify.recent = recent  # type: ignore[method-assign]
+    with pytest.raises(Misconfigured) as caught:
+        start(apify)
+    assert caught.value.outcome_unknown  # type: ignore[attr-defined]
