@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo demo-ui probe test test-fast coverage oldest matrix chaos ui lint docs dist clean
+.PHONY: help demo demo-ui probe test test-fast coverage oldest matrix chaos ui lint docs docs-serve dist clean
 
 help: ## Show what there is.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -58,8 +58,14 @@ lint: $(VENV)/.dev ## Check style, types, dead code and the direction of imports
 	$(BIN)/vulture
 	$(BIN)/lint-imports
 
+DOCS_PORT ?= 8000
+
 docs: $(VENV)/.docs ## Build the documentation in site/; a broken link or anchor fails.
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "Open site/index.html in a browser, or run make docs-serve."
+
+docs-serve: $(VENV)/.docs ## Show the documentation on 127.0.0.1 (DOCS_PORT=8000), and build it again at each change.
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --dev-addr 127.0.0.1:$(DOCS_PORT)
 
 dist: $(VENV)/.dev ## Build wheel and sdist in dist/, check them, and find the provider where only the wheel and Airflow are.
 	@rm -rf dist

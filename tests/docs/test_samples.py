@@ -27,17 +27,15 @@ RUN = [sample for sample in SAMPLES if not sample.not_run]
 
 #: Samples that are not run, by page and first line. Each says why in a comment before it.
 NOT_RUN = {
-    (
-        "README.md",
-        "make demo       # a real Airflow rebuilds an Actor on the emulator, in about two minutes with the set-up",
-    ),
-    ("README.md", "pip install airflow-provider-apify"),
+    ("README.md", "make demo       # builds an Actor on a real Airflow, in about two minutes"),
+    ("README.md", "pip install ./airflow-provider-apify"),
+    ("README.md", "make test     # all tests that CI runs on the newest Airflow, 15 to 20 minutes"),
     ("docs/quick-start.md", "make demo"),
     (
         "docs/versions.md",
         "curl -sSL https://raw.githubusercontent.com/apache/airflow/constraints-3.0.6/constraints-3.11.txt \\",
     ),
-    ("docs/quick-start.md", 'pip install "apache-airflow>=3.0.6" airflow-provider-apify'),
+    ("docs/quick-start.md", 'pip install "apache-airflow>=3.0.6" ./airflow-provider-apify'),
 }
 
 
