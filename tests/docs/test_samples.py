@@ -31,10 +31,7 @@ NOT_RUN = {
     ("README.md", "pip install ./airflow-provider-apify"),
     ("README.md", "make test     # all tests that CI runs on the newest Airflow, 15 to 20 minutes"),
     ("docs/quick-start.md", "make demo"),
-    (
-        "docs/versions.md",
-        "curl -sSL https://raw.githubusercontent.com/apache/airflow/constraints-3.0.6/constraints-3.11.txt \\",
-    ),
+    ("docs/versions.md", "constraints=https://raw.githubusercontent.com/apache/airflow/constraints-3.0.6"),
     ("docs/quick-start.md", 'pip install "apache-airflow>=3.0.6" ./airflow-provider-apify'),
 }
 
