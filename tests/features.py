@@ -53,8 +53,8 @@ LOCK = Feature(
     "lock on the worker's channel to Airflow",
     hasattr(comms.CommsDecoder, "__attrs_attrs__")
     and any(attribute.name == "_thread_lock" for attribute in comms.CommsDecoder.__attrs_attrs__),
-    "A task that Airflow ends while it waits in the worker cannot ask why. If a try is left, its build keeps running: the"
-    " next try continues with it, or aborts it after a clear. After the task was marked there is no next try, and the"
+    "A task that Airflow ends while it waits in the worker cannot ask why. If a try is left, its build keeps running:"
+    " the next try continues with it, or aborts it after a clear. After the task was marked there is no next try, and the"
     " build runs to its end. If no try is left, the build is aborted. Deferred tasks are not affected.",
 )
 FORM = Feature(
@@ -82,7 +82,7 @@ SKIP_LISTENERS = Feature(
 START_DATE = Feature(
     "start of a try, known after a deferral",
     "start_date" in TIRunContext.model_fields,
-    "When its trigger has crashed, a task waits in the worker for its whole `timeout` and `execution_timeout` again, not"
-    " for the rest of them.",
+    "When its trigger has crashed, a task waits in the worker for its whole `timeout` and `execution_timeout` again,"
+    " not for the rest of them.",
 )
 FEATURES = (STORE, ON_KILL, FORWARDED_SIGTERM, LOCK, FORM, RETRY, ALIAS, SKIP_LISTENERS, START_DATE)

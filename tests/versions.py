@@ -32,8 +32,8 @@ TAIL = """\
 ## Installing under Airflow's constraints
 
 Airflow's constraint files up to 3.1.5 pin `apache-airflow-providers-common-compat` to a release that lacks what this
-provider imports; it needs 1.12.0 or newer. With such a file pip fails with `ResolutionImpossible`. Leave that one line out of
-the file; all other packages stay as Airflow was tested:
+provider imports; it needs 1.12.0 or newer. With such a file pip fails with `ResolutionImpossible`. Leave that one line
+out of the file; all other packages stay as Airflow was tested:
 
 <!-- not run: it would install another Airflow than the one under test -->
 
@@ -46,8 +46,8 @@ pip install apache-airflow==3.0.6 airflow-provider-apify -c constraints.txt
 
 Until the first release, write the folder of your checkout instead of `airflow-provider-apify`.
 
-If Airflow is already installed, `pip install apache-airflow==3.0.6 airflow-provider-apify` without constraints upgrades that
-package and no other of Airflow's. From Airflow 3.1.6 on, you can use the constraint files as they are.
+If Airflow is already installed, `pip install apache-airflow==3.0.6 airflow-provider-apify` without constraints upgrades
+that package and no other of Airflow's. From Airflow 3.1.6 on, you can use the constraint files as they are.
 """
 
 
