@@ -17,7 +17,7 @@ demo-ui: $(VENV)/.demo ## The same, and keep Airflow running to look around (AIR
 probe: $(VENV)/.demo ## Ask Apify for what the promises rest on, with one build (APIFY_TOKEN=... ACTOR=...).
 	@$(BIN)/python -m probe
 
-test: $(VENV)/.dev ## Run the tests: unit, integration, chaos on single tasks, samples of the docs, and on a whole Airflow.
+test: $(VENV)/.dev ## Run all tests: unit, integration, killed processes, samples of the docs, and a whole Airflow (15 to 20 minutes).
 	$(BIN)/python -m pytest -n 4 -m "not long" tests/unit tests/integration
 	$(BIN)/python -m pytest -n 4 -m "not long" tests/chaos
 	$(BIN)/python -m pytest -n 2 tests/docs
@@ -38,7 +38,7 @@ matrix: $(VENV)/.dev ## Run unit and integration tests on every Airflow and Pyth
 SEED ?= 0
 ROWS := .rows.json
 
-chaos: $(VENV)/.dev ## Try hard to break the promises, SEED=n; prints a row a case (docs/reliability.md; up to 20 min).
+chaos: $(VENV)/.dev ## Kill workers, triggerers and the scheduler, break answers; SEED=n gives other faults (docs/reliability.md; 20 minutes).
 	@rm -f $(ROWS)
 	@status=0; started=$$(date +%s); run() { $(BIN)/python -m pytest -q --rows $(ROWS) --seed $(SEED) "$$@" || status=1; }; \
 	run -n 2 --hypothesis-seed=$(SEED) -m hypothesis tests/unit; \
@@ -48,7 +48,7 @@ chaos: $(VENV)/.dev ## Try hard to break the promises, SEED=n; prints a row a ca
 	echo "seed $(SEED), $$(($$(date +%s) - started)) s, $$([ $$status = 0 ] && echo every row holds || echo NOT EVERY ROW HOLDS)"; \
 	exit $$status
 
-ui: $(VENV)/.ui ## Look at Airflow's UI in a browser (apt install chromium); with SCREENSHOTS=1, renew the pictures of the docs.
+ui: $(VENV)/.ui ## Test Airflow's UI in a browser (apt install chromium); SCREENSHOTS=1 makes the pictures of the docs.
 	$(BIN)/python -m pytest tests/ui
 
 lint: $(VENV)/.dev ## Check style, types, dead code and the direction of imports.

@@ -40,8 +40,8 @@ STORE = Feature(
 ON_KILL = Feature(
     "`on_kill` of triggers",
     hasattr(BaseTrigger, "on_kill"),
-    "Nothing: a trigger that is cancelled asks Airflow for the state of its task. The build of a deferred task that is"
-    " marked or cleared is still aborted.",
+    "Nothing: a trigger that is cancelled asks Airflow for the state of its task. The build of a deferred task that"
+    " somebody marks as failed or success, or clears, is still aborted.",
 )
 FORWARDED_SIGTERM = Feature(
     "SIGTERM forwarded to the task",
@@ -54,8 +54,9 @@ LOCK = Feature(
     hasattr(comms.CommsDecoder, "__attrs_attrs__")
     and any(attribute.name == "_thread_lock" for attribute in comms.CommsDecoder.__attrs_attrs__),
     "A task that Airflow ends while it waits in the worker cannot ask why. If a try is left, its build keeps running:"
-    " the next try continues with it, or aborts it after a clear. After the task was marked there is no next try, and the"
-    " build runs to its end. If no try is left, the build is aborted. Deferred tasks are not affected.",
+    " the next try continues with it, or aborts it after a clear. If somebody marked the task as failed or success,"
+    " there is no next try, and the build runs to its end. If no try is left, the build is aborted. Deferred tasks are"
+    " not affected.",
 )
 FORM = Feature(
     "declared connection form",
