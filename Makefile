@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo demo-ui probe test test-fast coverage oldest matrix chaos ui lint docs dist clean
+.PHONY: help demo demo-ui probe test test-fast coverage oldest matrix chaos ui lint docs docs-serve dist clean
 
 help: ## Show what there is.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -17,7 +17,7 @@ demo-ui: $(VENV)/.demo ## The same, and keep Airflow running to look around (AIR
 probe: $(VENV)/.demo ## Ask Apify for what the promises rest on, with one build (APIFY_TOKEN=... ACTOR=...).
 	@$(BIN)/python -m probe
 
-test: $(VENV)/.dev ## Run the tests: unit, integration, chaos on single tasks, samples of the docs, and on a whole Airflow.
+test: $(VENV)/.dev ## Run all tests: unit, integration, killed processes, samples of the docs, and a whole Airflow (15 to 20 minutes).
 	$(BIN)/python -m pytest -n 4 -m "not long" tests/unit tests/integration
 	$(BIN)/python -m pytest -n 4 -m "not long" tests/chaos
 	$(BIN)/python -m pytest -n 2 tests/docs
@@ -38,7 +38,7 @@ matrix: $(VENV)/.dev ## Run unit and integration tests on every Airflow and Pyth
 SEED ?= 0
 ROWS := .rows.json
 
-chaos: $(VENV)/.dev ## Try hard to break the promises, SEED=n; prints a row a case (docs/reliability.md; up to 20 min).
+chaos: $(VENV)/.dev ## Kill workers, triggerers and the scheduler, break answers; SEED=n gives other faults (docs/reliability.md; 20 minutes).
 	@rm -f $(ROWS)
 	@status=0; started=$$(date +%s); run() { $(BIN)/python -m pytest -q --rows $(ROWS) --seed $(SEED) "$$@" || status=1; }; \
 	run -n 2 --hypothesis-seed=$(SEED) -m hypothesis tests/unit; \
@@ -48,7 +48,7 @@ chaos: $(VENV)/.dev ## Try hard to break the promises, SEED=n; prints a row a ca
 	echo "seed $(SEED), $$(($$(date +%s) - started)) s, $$([ $$status = 0 ] && echo every row holds || echo NOT EVERY ROW HOLDS)"; \
 	exit $$status
 
-ui: $(VENV)/.ui ## Look at Airflow's UI in a browser (apt install chromium); with SCREENSHOTS=1, renew the pictures of the docs.
+ui: $(VENV)/.ui ## Test Airflow's UI in a browser (apt install chromium); SCREENSHOTS=1 makes the pictures of the docs.
 	$(BIN)/python -m pytest tests/ui
 
 lint: $(VENV)/.dev ## Check style, types, dead code and the direction of imports.
@@ -58,8 +58,14 @@ lint: $(VENV)/.dev ## Check style, types, dead code and the direction of imports
 	$(BIN)/vulture
 	$(BIN)/lint-imports
 
+DOCS_PORT ?= 8000
+
 docs: $(VENV)/.docs ## Build the documentation in site/; a broken link or anchor fails.
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "Open site/index.html in a browser, or run make docs-serve."
+
+docs-serve: $(VENV)/.docs ## Show the documentation on 127.0.0.1 (DOCS_PORT=8000), and build it again at each change.
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --dev-addr 127.0.0.1:$(DOCS_PORT)
 
 dist: $(VENV)/.dev ## Build wheel and sdist in dist/, check them, and find the provider where only the wheel and Airflow are.
 	@rm -rf dist

@@ -18,7 +18,7 @@ class Feature:
     """
     Something of Airflow's that the provider uses where it is there.
 
-    :param without: what to know where it is not, in Markdown.
+    :param without: what you lose without it, in Markdown.
     """
 
     name: str
@@ -35,27 +35,28 @@ STORE = Feature(
     "task state store",
     hasattr(comms, "GetTaskStateStore"),
     "A retry finds its build only by the User-Agent that Apify recorded, so no proxy may rewrite it. A clear of a run"
-    " that had ended does not know what the run's earlier attempts left unfinished.",
+    " that has ended does not know which builds the run's earlier tries left unfinished.",
 )
 ON_KILL = Feature(
     "`on_kill` of triggers",
     hasattr(BaseTrigger, "on_kill"),
-    "The trigger itself asks what became of its task when it is cancelled: the build of a deferred task that is marked"
-    " or cleared is aborted all the same.",
+    "Nothing: a trigger that is cancelled asks Airflow for the state of its task. The build of a deferred task that"
+    " somebody marks as failed or success, or clears, is still aborted.",
 )
 FORWARDED_SIGTERM = Feature(
     "SIGTERM forwarded to the task",
     "SIGTERM" in supervisor.ActivitySubprocess.wait.__code__.co_names,
-    "A task hears nothing of the eviction of its worker. The next try goes on with the build, as ever; with none left,"
-    " the build runs to its end.",
+    "A task does not learn that its worker is evicted. The next try continues with the build. If no try is left, the"
+    " build runs to its end.",
 )
 LOCK = Feature(
     "lock on the worker's channel to Airflow",
     hasattr(comms.CommsDecoder, "__attrs_attrs__")
     and any(attribute.name == "_thread_lock" for attribute in comms.CommsDecoder.__attrs_attrs__),
-    "A task that is ended while it waits in the worker cannot ask why. With a try left it leaves its build running: the"
-    " next attempt goes on with it, or aborts it after a clear, but after a mark there is none. Without one it aborts"
-    " the build. Deferred tasks are not concerned.",
+    "A task that Airflow ends while it waits in the worker cannot ask why. If a try is left, its build keeps running:"
+    " the next try continues with it, or aborts it after a clear. If somebody marked the task as failed or success,"
+    " there is no next try, and the build runs to its end. If no try is left, the build is aborted. Deferred tasks are"
+    " not affected.",
 )
 FORM = Feature(
     "declared connection form",
@@ -66,8 +67,8 @@ FORM = Feature(
 RETRY = Feature(
     "retry of a task whose process was killed",
     "UP_FOR_RETRY" in supervisor.ActivitySubprocess.final_state.fget.__code__.co_names,  # type: ignore[attr-defined]
-    "Airflow fails a task whose process is killed at once, whatever its `retries`: nobody goes on with its build, which"
-    " runs to its end. Clear the task, and the build is aborted and started anew.",
+    "Airflow fails a task at once when its process is killed, whatever its `retries`, and the build runs to its end."
+    " Clear the task: this aborts the build and starts another one.",
 )
 ALIAS = Feature(
     "asset aliases with nested `extra`",
@@ -77,12 +78,12 @@ ALIAS = Feature(
 SKIP_LISTENERS = Feature(
     "listeners of skipped tasks",
     "on_task_instance_skipped" in inspect.getsource(task_runner),
-    "Listeners, like that of OpenLineage, hear nothing of a sensor that skips (`soft_fail`).",
+    "Airflow does not notify listeners, such as OpenLineage's, of a sensor that skips (`soft_fail`).",
 )
 START_DATE = Feature(
     "start of a try, known after a deferral",
     "start_date" in TIRunContext.model_fields,
-    "A task whose trigger has crashed waits on in the worker with its whole `timeout` and `execution_timeout` before"
-    " it, not with what is left of them.",
+    "When its trigger has crashed, a task waits in the worker for its whole `timeout` and `execution_timeout` again,"
+    " not for the rest of them.",
 )
 FEATURES = (STORE, ON_KILL, FORWARDED_SIGTERM, LOCK, FORM, RETRY, ALIAS, SKIP_LISTENERS, START_DATE)

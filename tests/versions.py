@@ -16,9 +16,14 @@ PAGE = Path(__file__).resolve().parents[1] / "docs/versions.md"
 HEAD = """\
 # Versions
 
-The provider runs on Airflow 3.0.6 and newer. What it promises holds in full on Airflow 3.3; this is what older
-ones lack, as found in each by `tests/features.py`, and what to know there. `make matrix` runs the tests on all of these
-and writes this table.
+**Use Airflow 3.3 if you can.** The provider runs on Airflow 3.0.6 and newer, with Python 3.10 and newer. All that
+[Reliability](reliability.md) promises holds on Airflow 3.3. What matters most on older versions:
+
+- Before 3.3, a retry finds its build only by the User-Agent that Apify recorded. So no proxy may rewrite it.
+- Before 3.3, an evicted worker aborts nothing, even if no retry is left.
+- In 3.0, Airflow does not retry a task whose process was killed.
+
+The tables list the rest. `make matrix` runs the tests on all these versions and writes this page.
 
 """
 
@@ -27,20 +32,22 @@ TAIL = """\
 ## Installing under Airflow's constraints
 
 Airflow's constraint files up to 3.1.5 pin `apache-airflow-providers-common-compat` to a release that lacks what this
-provider imports (1.12.0 is the first that has it). With such a file pip answers `ResolutionImpossible`. Leave that one
-line out of the file, and everything else stays as Airflow was tested:
+provider imports; it needs 1.12.0 or newer. With such a file pip fails with `ResolutionImpossible`. Leave that one line
+out of the file; all other packages stay as Airflow was tested:
 
 <!-- not run: it would install another Airflow than the one under test -->
 
 ```sh
-curl -sSL https://raw.githubusercontent.com/apache/airflow/constraints-3.0.6/constraints-3.11.txt \\
+constraints=https://raw.githubusercontent.com/apache/airflow/constraints-3.0.6
+curl -sSL $constraints/constraints-3.11.txt \\
     | grep -v '^apache-airflow-providers-common-compat==' > constraints.txt
 pip install apache-airflow==3.0.6 airflow-provider-apify -c constraints.txt
 ```
 
-Where Airflow is installed already, `pip install apache-airflow==3.0.6 airflow-provider-apify`, without constraints,
-upgrades that package and nothing else of Airflow's. From Airflow 3.1.6 on, the constraint files can be used as they
-are.
+Until the first release, write the folder of your checkout instead of `airflow-provider-apify`.
+
+If Airflow is already installed, `pip install apache-airflow==3.0.6 airflow-provider-apify` without constraints upgrades
+that package and no other of Airflow's. From Airflow 3.1.6 on, you can use the constraint files as they are.
 """
 
 
@@ -65,14 +72,16 @@ def page(found: list[dict[str, Any]]) -> str:
         by_airflow.setdefault(one["airflow"], []).append(one)
     pythons = (", ".join(dict.fromkeys(one["python"] for one in same)) for same in by_airflow.values())
     lines = [
-        f"| Airflow | {' | '.join(by_airflow)} | Where it is not |",
-        "|---|" + ":-:|" * len(by_airflow) + "---|",
-        f"| The tests pass on Python | {' | '.join(pythons)} | Not tried. |",
+        f"| Airflow | {' | '.join(by_airflow)} |",
+        "|---|" + ":-:|" * len(by_airflow),
+        f"| Tested with Python | {' | '.join(pythons)} |",
     ]
+    losses = ["", "## What you lose", "", "| Without | You lose |", "|---|---|"]
     for row in zip(*(same[0]["features"] for same in by_airflow.values()), strict=True):
-        marks = " | ".join("yes" if feature["there"] else "no" for feature in row)
-        lines += [f"| {row[0]['name'][0].upper()}{row[0]['name'][1:]} | {marks} | {row[0]['without']} |"]
-    return HEAD + "\n".join(lines) + "\n" + TAIL
+        name = f"{row[0]['name'][0].upper()}{row[0]['name'][1:]}"
+        lines += [f"| {name} | {' | '.join('yes' if feature['there'] else '**no**' for feature in row)} |"]
+        losses += [f"| {name} | {row[0]['without']} |"]
+    return HEAD + "\n".join(lines + losses) + "\n" + TAIL
 
 
 def numbers(one: dict[str, Any]) -> list[list[int]]:

@@ -51,7 +51,8 @@ def follow(page: str, home: Path) -> str:
                 ended = subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True)
                 assert ended.returncode == 0, f"{sample}\n{ended.stdout}{ended.stderr}"
                 said += ended.stdout + ended.stderr
-                exports += "".join(re.findall(r"^export .*\n?", sample.commands + "\n", flags=re.MULTILINE))
+                exported = re.findall(r"^export (?:[^'\n]|'[^']*')*", sample.commands, flags=re.MULTILINE)
+                exports += "".join(f"{each}\n" for each in exported)
     return said
 
 

@@ -103,8 +103,8 @@ def test_a_certificate_error_gives_openssls_reason(
         with pytest.raises(ApiError) as raised:
             send(settings(emulator, **trusting))
     said = str(raised.value).replace("self signed", "self-signed")  # as OpenSSL 1 spelt it
-    assert f"the server's certificate is not trusted ({reason}).\nCheck the connection's host" in said
-    assert said.endswith("Nothing was sent.") and not raised.value.outcome_unknown
+    assert f"the server's certificate is not trusted ({reason})" in said
+    assert "). Nothing was sent.\nCheck" in said and not raised.value.outcome_unknown
 
 
 @transports
