@@ -88,6 +88,8 @@ def running(airflow: LocalAirflow, *command: str) -> Iterator[tuple[subprocess.P
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
+            # A shell that starts the tests in the background has them ignore it, and so all that they start.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
     try:
         yield process, said
