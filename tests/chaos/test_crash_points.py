@@ -133,21 +133,24 @@ def test_a_lost_worker_where_lists_show_all(point: Stuck, store: int, rig: Rig, 
     assert all("waitForFinish" in record.query for record in asked), "nobody had to be asked whose the build is"
 
 
+#: Airflow's task store, and how many starts: without it, each retry asks about all of them.
+LOST = {"200, with the task store": (0, 200), "40, on an older Airflow": (404, 40)}
+
+
 @pytest.mark.long
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("store", [0, 404], ids=["with the task store", "on an older Airflow"])
-def test_200_starts_whose_workers_are_lost(
-    store: int, rig: Rig, apify: Emulator, record_property: Callable[[str, object], None]
+@pytest.mark.parametrize(("store", "count"), LOST.values(), ids=LOST)
+def test_starts_of_one_actor_whose_workers_are_all_lost(
+    store: int, count: int, rig: Rig, apify: Emulator, record_property: Callable[[str, object], None]
 ) -> None:
-    """Mapped, of one Actor, with lists that do not show who started a build: each finds its own among all."""
-    apify.build_seconds, apify.memory_mbytes = 3600, 200 * 4096
+    """Mapped, with lists that do not show who started a build: each finds its own among all."""
+    apify.build_seconds, apify.memory_mbytes = 3600, count * 4096
     rig.airflow.store = store
-    apify.add_fault(Fault("delay", seconds=NEVER, after_work=True, times=200, **START))
-    tasks = [rig.task(retries=1, map_index=index) for index in range(200)]
+    apify.add_fault(Fault("delay", seconds=NEVER, after_work=True, times=count, **START))
+    tasks = [rig.task(retries=1, map_index=index) for index in range(count)]
     for batch in batches(tasks):
-        before = len(apify.builds)
+        expected = len(apify.builds) + len(batch)
         workers = [task.start() for task in batch]
-        expected = before + len(batch)
         apify.wait_for(lambda apify, expected=expected: len(apify.builds) == expected, timeout=60)
         for worker in workers:
             worker.lose()
@@ -159,9 +162,9 @@ def test_200_starts_whose_workers_are_lost(
             task.waits_for(timeout=120)
             task.workers[-1].lose()
     record_property("requests", len(apify.requests))
-    print(f"{len(apify.requests)} requests for 200 lost workers")
-    count_builds(200, len(apify.builds))
-    assert len({task.instance.told[2] for task in tasks}) == 200
+    print(f"{len(apify.requests)} requests for {count} lost workers")
+    count_builds(count, len(apify.builds))
+    assert len({task.instance.told[2] for task in tasks}) == count
 
 
 def batches(tasks: list[Task]) -> list[list[Task]]:
