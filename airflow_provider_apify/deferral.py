@@ -45,7 +45,7 @@ def wait_here(task: Any, hook: ApifyHook, build_id: str, limits: Limits, *, over
 
     :param over: the time is over: only look.
     :raises ApifyBuildTimeout: ``timeout`` has passed.
-    :raises AirflowTaskTimeout: ``execution_timeout`` has passed, which Airflow counts anew after a deferral.
+    :raises AirflowTaskTimeout: ``execution_timeout`` has passed, which Airflow starts again after a deferral.
     """
     try:
         return hook.wait_for_build(

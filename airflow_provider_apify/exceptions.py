@@ -78,7 +78,7 @@ class ApifyCapacityError(ApifyApiError, errors.CapacityError):
 
 
 class ApifyRateLimitError(ApifyApiError, errors.RateLimitError):
-    """Too many requests (429), also after waiting as told. Retryable."""
+    """Too many requests (429), also after waiting for as long as Apify asked. Retryable."""
 
 
 class ApifyServerError(ApifyApiError, errors.ServerError):

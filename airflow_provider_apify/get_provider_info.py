@@ -29,20 +29,21 @@ def get_provider_info() -> dict:  # type: ignore[type-arg]
                 },
                 "conn-fields": {
                     "wait_seconds": {
-                        "label": "Longest wait of a request (s)",
+                        "label": "Long-poll time (s)",
                         "description": "How long Apify may hold an answer back while a build runs, 0 to 60. Lower it"
                         " if a proxy cuts long requests. Default 60.",
                         "schema": {"type": ["integer", "null"], "minimum": 0, "maximum": 60},
                     },
                     "timeout": {
                         "label": "Timeout (s)",
-                        "description": "To connect, and for an answer beyond that wait, 1 to 600. Default 30.",
+                        "description": "To connect and to read an answer, in seconds, 1 to 600, on top of the long-poll"
+                        " time above. Default 30.",
                         "schema": {"type": ["number", "null"], "minimum": 1, "maximum": 600},
                     },
                     "connections": {
-                        "label": "Connections of a triggerer",
-                        "description": "Most builds for which one triggerer keeps a request waiting, 1 to 10000. The"
-                        " others are noticed within about 3 s. Default 1000.",
+                        "label": "Open requests per triggerer",
+                        "description": "Most requests that one triggerer keeps open, 1 to 10000. Builds beyond that are"
+                        " checked every 3 s. Default 1000.",
                         "schema": {"type": ["integer", "null"], "minimum": 1, "maximum": 10000},
                     },
                     "proxy": {

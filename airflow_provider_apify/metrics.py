@@ -22,4 +22,4 @@ def count(what: str, ti: Any, actor_id: str | None, **tags: str) -> None:
         of_task = getattr(ti, "stats_tags", None) or {"dag_id": ti.dag_id, "task_id": ti.task_id}
         Stats.incr(f"apify.build.{what}", tags={**of_task, "actor_id": actor_id or "", **tags})
     except Exception:
-        log.warning("Airflow's metrics could not be told of a build.", exc_info=True)
+        log.warning("Airflow's metrics could not count a build.", exc_info=True)

@@ -181,7 +181,7 @@ class Started:
 
 
 class Superseded(Exception):
-    """The task has been cleared and started anew elsewhere, or is being ended: this try must start nothing."""
+    """The task has been cleared and started again elsewhere, or is being ended: this try must start nothing."""
 
     #: Whether the attempt may have a build all the same.
     outcome_unknown = False
@@ -374,7 +374,7 @@ class _Looks:
         if any(epoch > mark.epoch for _, epoch in ours):
             raise Superseded(
                 "A newer attempt of this task has started its build: this try starts none. (Raising retries between two"
-                " tries looks the same: clear the task to build anew.)"
+                " tries looks the same: clear the task to build again.)"
             )
         if self._abort_earlier:
             for build, epoch in ours:

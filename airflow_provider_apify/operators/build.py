@@ -1,4 +1,4 @@
-"""Start a build, and wait for it if told to."""
+"""Start a build, and wait for it if asked to."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class ApifyBuildOperator(arguments.LiteralsStayText, BaseOperator):
     Build an Actor on Apify.
 
     One attempt starts one build: a retry adopts the build of the try before, and replaces it only if it failed; a
-    clear starts anew. The build of a task that is marked, cleared or times out is aborted.
+    clear starts another one. If the task is cleared, times out, or is marked failed or success, its build is aborted.
 
     Returns the build's id. Pushes the XComs ``build_id``, ``build_number`` and ``actor_id`` as soon as the build
     exists, ``summary`` and ``stats`` when it has ended; with ``do_xcom_push=False`` none of them. With ``outlets``,
@@ -77,7 +77,7 @@ class ApifyBuildOperator(arguments.LiteralsStayText, BaseOperator):
         is aborted. ``None``: as long as it takes, which is 1800 s of running by Apify's own limit. It has no effect
         without ``wait_for_completion``. ``execution_timeout`` counts from the begin of the try, also while deferred. If
         the build cannot be seen when the time is over, the task tries to see it for up to 60 s more. (templated)
-    :param abort_on_kill: abort the unfinished build when the task is marked, cleared or times out; values as
+    :param abort_on_kill: abort the unfinished build when the task is cleared, times out, or is marked; values as
         ``wait_for_completion``.
     :param apify_conn_id: Airflow connection of type ``apify``. (templated)
     :raises ApifyBuildFailed: the build did not succeed; with the end of its log. A retry starts a fresh build.
@@ -164,7 +164,7 @@ class ApifyBuildOperator(arguments.LiteralsStayText, BaseOperator):
             outcome.announce(self, context, build.summary())
             self.log.info(
                 "%s build %s of Actor %s%s: %s",
-                "Going on with" if started.adopted else "Started",
+                "Continuing with" if started.adopted else "Started",
                 build,
                 self.actor_id,
                 ", which this task had started before" if started.adopted else "",
@@ -258,7 +258,7 @@ class ApifyBuildOperator(arguments.LiteralsStayText, BaseOperator):
             try:
                 return hook.wait_for_build(build.id, timeout=seconds, on_status=partial(outcome.say_status, self))
             except ApifyBuildTimeout:
-                self.log.info("Build %s goes on after %d s.", build.build_number, seconds)
+                self.log.info("Build %s has not ended after %d s.", build.build_number, seconds)
                 left = limits.left(time.time())
         if self.wait_for_completion and self.deferrable and left != 0:
             defer(self, build.id, limits, abort_on_kill=self.abort_on_kill)
@@ -320,7 +320,7 @@ class ApifyBuildOperator(arguments.LiteralsStayText, BaseOperator):
             }
             store.set(_STORE_KEY, record)
         except Exception as error:
-            self.log.warning("Airflow's task state store could not be written (%s): going on without.", error)
+            self.log.warning("Airflow's task state store could not be written (%s): continuing without it.", error)
 
     def _parameters(self) -> dict[str, Any]:
         """Check the rendered arguments before anything is sent."""

@@ -148,7 +148,7 @@ class Hold:
             return
         self._hook.stopping.set()
         if not self._abort:
-            report.append("The task is over: a start under way goes on, none is sent again.")
+            report.append("The task is over. A start that is being sent continues, no other one is sent.")
             return
         if self._maybe_started:
             self._known.wait(max(0.0, begun + ID_LIMIT - time.monotonic()))
@@ -208,8 +208,8 @@ class Hold:
 
     def _search_advice(self, what: str) -> str:
         return (
-            f"{what} If this task runs again, it sees to that build; else look in Apify Console for an unfinished"
-            f" build whose user agent holds {self._fingerprint}."
+            f"{what} If this task runs again, it takes care of that build. Otherwise look in Apify Console for an"
+            f" unfinished build whose user agent holds {self._fingerprint}."
         )
 
     def is_over(self) -> bool:

@@ -68,7 +68,7 @@ def test_a_build_adopted_after_a_lost_answer(apify: Emulator, runner: Runner, st
         CHOSEN,
         "No answer from Apify to POST /v2/acts/~hello-world/builds: the connection was cut before the whole answer had"
         " come. Apify may have started the build: looking for it before sending again.",
-        "Going on with build {number} ({id}) of Actor ~hello-world, which this task had started before: {url}",
+        "Continuing with build {number} ({id}) of Actor ~hello-world, which this task had started before: {url}",
         READY,
         ENDED_WELL,
     )
@@ -83,7 +83,7 @@ def test_a_build_adopted_by_the_next_try(
     runner.run(operator(wait_for_completion=True, retries=1))
     assert story() == told(
         apify,
-        "Going on with build {number} ({id}) of Actor ~hello-world, which this task had started before: {url}",
+        "Continuing with build {number} ({id}) of Actor ~hello-world, which this task had started before: {url}",
         READY,
         ENDED_WELL,
     )

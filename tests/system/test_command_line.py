@@ -135,7 +135,7 @@ def test_ctrl_c_leaves_the_build_to_the_try_that_follows(
     with running(command_line, "dags", "test", "in_worker") as (process, said):
         interrupt(process, local_apify, said)
         wait_until(lambda: "is left to the next try of this task" in said.read_text())
-        wait_until(lambda: "Going on with build" in said.read_text())
+        wait_until(lambda: "Continuing with build" in said.read_text())
         local_apify.finish_build(local_apify.builds[0]["id"])
         assert process.wait(60) == 0
     assert [build["status"] for build in local_apify.builds] == ["SUCCEEDED"]

@@ -38,7 +38,7 @@ def test_a_worker_killed_while_waiting_costs_no_second_build(
     (build_id,) = [build["id"] for build in apify.builds]
     assert airflow.tasks("in_worker", run)["build"]["try_number"] == 2
     assert airflow.xcom("in_worker", run, "build") == build_id
-    assert f"Going on with build {apify.builds[0]['buildNumber']}" in airflow.task_log("in_worker", run, "build", 2)
+    assert f"Continuing with build {apify.builds[0]['buildNumber']}" in airflow.task_log("in_worker", run, "build", 2)
 
 
 def test_a_worker_killed_while_the_start_is_in_flight_costs_no_second_build(
