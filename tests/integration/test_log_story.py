@@ -61,6 +61,7 @@ def test_a_failure_says_why(deferrable: bool, apify: Emulator, runner: Runner, s
 
 
 def test_a_build_adopted_after_a_lost_answer(apify: Emulator, runner: Runner, story: Callable[[], list[str]]) -> None:
+    apify.build_seconds = 5  # of which it is READY for half a second
     apify.add_fault(Fault("lost-answer", method="POST", path="/v2/acts/*/builds"))
     runner.run(operator(wait_for_completion=True))
     assert story() == told(
@@ -77,14 +78,16 @@ def test_a_build_adopted_after_a_lost_answer(apify: Emulator, runner: Runner, st
 def test_a_build_adopted_by_the_next_try(
     apify: Emulator, supervisor: Supervisor, runner: Runner, story: Callable[[], list[str]]
 ) -> None:
+    apify.build_seconds = 3
     runner.run(operator(retries=1))
+    apify.wait_for(lambda emulator: emulator.builds[0]["status"] == "RUNNING")
     story()
     runner.retry()
     runner.run(operator(wait_for_completion=True, retries=1))
     assert story() == told(
         apify,
         "Continuing with build {number} ({id}) of Actor ~hello-world, which this task had started before: {url}",
-        READY,
+        "Build {number} is RUNNING.",
         ENDED_WELL,
     )
 
