@@ -60,8 +60,19 @@ class Apify:
     def connection(self) -> dict[str, str]:
         """The Airflow connection, as Airflow's API takes it."""
         extra = json.dumps({"console_url": self.host}) if self.emulator else ""
-        connection = {"connection_id": "apify_default", "conn_type": "apify", "password": self.token, "extra": extra}
-        return connection | ({"host": self.host} if self.host else {})
+        return {
+            "connection_id": "apify_default",
+            "conn_type": "apify",
+            "description": "The emulator of the demo" if self.emulator else "Apify",
+            "host": self.host,
+            "password": self.token,
+            "extra": extra,
+        }
+
+    @property
+    def page(self) -> str:
+        """What to open in a browser."""
+        return self.host if self.emulator else "https://console.apify.com"
 
 
 def main() -> int:
@@ -74,9 +85,11 @@ def main() -> int:
     screen = Screen()
     try:
         with apify(keep) as where, airflow(keep, where, screen) as local:
+            if keep:
+                screen.show(f"\n  Airflow  {local.url}  (no login needed)\n  Apify    {where.page}")
             scenes(local, where, screen)
             if keep:
-                look_around(screen)
+                look_around(local, where, screen)
         screen.show(NEXT)
         return 0
     except Stop as stop:
@@ -137,24 +150,24 @@ def airflow(keep: bool, where: Apify, screen: Screen) -> Iterator[LocalAirflow]:
         with screen.waiting("Airflow starts"):
             running.enter_context(local)
             local.api("POST", "/connections", json=where.connection)
-        if keep:
-            screen.show(f"\n  Airflow   {local.url}   (no login needed)\n  Apify     {where.host or 'Apify'}\n")
         yield local
 
 
 def scenes(local: LocalAirflow, where: Apify, screen: Screen) -> None:
     """On Apify a build costs, so there is one."""
     try:
-        if where.emulator:
-            story.three_scenes(local, screen, where.emulator)
-        else:
-            story.one_scene(local, screen, where.actor)
+        with screen.waiting("Airflow reads the DAGs"):
+            if where.emulator:
+                story.three_scenes(local, screen, where.emulator)
+            else:
+                story.one_scene(local, screen, where.actor)
     except story.Surprise as surprise:
         raise Stop(f"{surprise}\nAirflow's logs are in {local.home}.", 1) from None
 
 
-def look_around(screen: Screen) -> None:
-    screen.show("\nLook around, and trigger the DAGs as you like: begin with '1 Start here'. Ctrl-C stops everything.")
+def look_around(local: LocalAirflow, where: Apify, screen: Screen) -> None:
+    screen.show(f"\nNow look around: {local.url} (Airflow, no login needed) and {where.page} (Apify).")
+    screen.show("Trigger the DAGs as you like, and begin with '1 Start here'. Ctrl-C stops everything.")
     while True:
         signal.pause()
 

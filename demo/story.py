@@ -71,14 +71,13 @@ def play(scenes: list[Scene], screen: Screen, limit: float) -> None:
     :raises Surprise: a scene did not go as it should.
     """
     deadline = time.monotonic() + limit
-    with screen.waiting("Airflow reads the DAG"):
-        while scenes:
-            waits = {scene: what for scene in scenes if (what := next(scene, None)) is not None}
-            scenes = list(waits)
-            screen.wait_for("   ".join(waits.values()))
-            if time.monotonic() > deadline:
-                raise Surprise(f"Not over after {limit:.0f} s: {', '.join(waits.values())}.")
-            time.sleep(INTERVAL)
+    while scenes:
+        waits = {scene: what for scene in scenes if (what := next(scene, None)) is not None}
+        scenes = list(waits)
+        screen.wait_for("   ".join(waits.values()))
+        if time.monotonic() > deadline:
+            raise Surprise(f"Not over after {limit:.0f} s: {', '.join(waits.values())}.")
+        time.sleep(INTERVAL)
 
 
 class Run:
@@ -159,6 +158,7 @@ def worker_that_is_killed(run: Run, apify: Emulator) -> Scene:
     build = builds[0]
     run.say(f"Apify has started build {build['buildNumber']}, but its answer has not reached the worker yet.")
     run.say(f"Now the worker is killed: kill -9 {' '.join(map(str, kill_worker(process)))}")
+    run.say("So Airflow does not know the id of this build.")
     yield from run.until(lambda task: has_failed(task, 1), "Airflow has not noticed yet that the worker is dead")
     run.say("Airflow misses the worker, and starts a second try of the task. A second build, too?")
     yield from run.until(lambda task: is_deferred(task) or has_succeeded(task), "the second try begins")

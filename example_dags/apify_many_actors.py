@@ -20,6 +20,15 @@ from airflow.sdk import DAG, Param, task
 
 from airflow_provider_apify.operators.build import ApifyBuildOperator
 
+#: Actors of the emulator, for the form. Put your own in their place.
+ACTORS = {
+    "~hello-world": "~hello-world: succeeds",
+    "~two-versions": "~two-versions: succeeds",
+    "~always-fails": "~always-fails: fails",
+    "~slow-build": "~slow-build: takes long",
+    "~times-out": "~times-out: is stopped",
+}
+
 with DAG(
     dag_id="apify_many_actors",
     dag_display_name="2 Rebuild many Actors at once",
@@ -30,11 +39,13 @@ with DAG(
     params={
         "actors": Param(
             ["~hello-world", "~two-versions"],
+            title="Actors to build",
             type="array",
             items={"type": "string"},
-            # What the form offers; a run may have others.
-            examples=["~hello-world", "~two-versions", "~slow-build", "~always-fails"],
-            description="What to build: ids, user/name, or ~name for Actors of yours",
+            # What the form offers. Any id, user/name, or ~name is taken.
+            examples=list(ACTORS),
+            values_display=ACTORS,
+            description="For others, change the JSON in Advanced Options",
         )
     },
     tags=["apify", "example"],

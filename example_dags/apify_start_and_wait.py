@@ -34,15 +34,16 @@ with DAG(
     params={
         "actor": Param(
             "~hello-world",
+            title="Actor to build",
             type="string",
             enum=list(ACTORS),
             values_display=ACTORS,
-            description="What to build",
         ),
         "own_actor": Param(
             None,
+            title="Or an Actor of yours",
             type=["null", "string"],
-            description="Or an Actor of yours: id, user/name, or ~name",
+            description="id, user/name, or ~name; built in place of the one above",
         ),
     },
     tags=["apify", "example"],
