@@ -2,16 +2,18 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# How pip and uv set up: in a terminal they show their progress.
+QUIET := $(shell [ -t 2 ] && [ -z "$$NO_COLOR" ] || echo -q)
 
 .PHONY: help demo demo-ui probe test test-fast coverage oldest matrix chaos ui lint docs docs-serve dist clean
 
 help: ## Show what there is.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
-demo: $(VENV)/.demo ## Rebuild an Actor on a real Airflow, against the emulator (or APIFY_TOKEN=... ACTOR=...).
+demo: $(VENV)/.demo ## A real Airflow builds on an emulator of Apify; one build fails, one worker dies (or APIFY_TOKEN=... ACTOR=...).
 	@$(BIN)/python -m demo
 
-demo-ui: $(VENV)/.demo ## The same, and keep Airflow running to look around (AIRFLOW_PORT=8080, EMULATOR_PORT=3333).
+demo-ui: $(VENV)/.demo ## The same, and Airflow's UI to look around in (AIRFLOW_PORT=8080, EMULATOR_PORT=3333).
 	@$(BIN)/python -m demo --keep
 
 probe: $(VENV)/.demo ## Ask Apify for what the promises rest on, with one build (APIFY_TOKEN=... ACTOR=...).
@@ -87,14 +89,14 @@ clean: ## Remove what make has made.
 	rm -rf $(VENV) .venv-* .nox $(ROWS) .demo dist site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 $(VENV)/.uv:
-	@echo "Setting up $(VENV) ..."
+	@echo "Setting up $(VENV): Airflow and this provider, about 300 MB ..."
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed; name one with PYTHON=...")'
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install -q --disable-pip-version-check uv
+	@$(BIN)/python -m pip install $(QUIET) --disable-pip-version-check uv
 	@touch $@
 
 $(VENV)/.demo: $(VENV)/.uv pyproject.toml
-	@$(BIN)/uv pip install -q --python $(BIN)/python -e . --group airflow
+	@$(BIN)/uv pip install $(QUIET) --python $(BIN)/python -e . --group airflow
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.uv pyproject.toml

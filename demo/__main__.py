@@ -1,8 +1,8 @@
 """
-Rebuild an Actor on a real Airflow, and show what each task passes on.
+Rebuild Actors on a real Airflow, and show what happens: when all is well, when a build fails, when a worker dies.
 
-Against the emulator, or with ``APIFY_TOKEN`` and ``ACTOR`` set against Apify. Exit codes: 0 the run succeeded, 1 it
-did not, 2 something is missing or refused, 3 a port is taken, 130 Ctrl-C.
+Against the emulator, or with ``APIFY_TOKEN`` and ``ACTOR`` set one build on Apify. Exit codes: 0 all went as it should,
+or with --keep Ctrl-C has ended it; 1 it did not; 2 something is missing or refused; 3 a port is taken; 130 Ctrl-C.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ import shutil
 import signal
 import socket
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,17 +24,19 @@ from airflow_provider_apify.api.errors import ApiError
 from airflow_provider_apify.emulator import Emulator
 from airflow_provider_apify.hooks.connection import Settings
 from airflow_provider_apify.hooks.sync_transport import SyncTransport
+from demo import story
 from demo.local_airflow import LocalAirflow
+from demo.screen import Screen
 
 ROOT = Path(__file__).resolve().parent.parent
-DAG_ID = "apify_nightly_rebuild"
 #: Seconds that a build takes on the emulator here.
-BUILD_SECONDS = 8.0
-#: Seconds that a run may take: a real build may run for 1800 s, and has to wait for its turn.
-RUN_LIMIT = 3600.0
-
-
-Say = Callable[[str], None]
+BUILD_SECONDS = 5.0
+NEXT = """
+Next:
+  make demo-ui                                look around in Airflow's UI
+  docs/quick-start.md                         the same beside your own Airflow
+  APIFY_TOKEN=... ACTOR=user/name make demo   build an Actor of yours on Apify
+"""
 
 
 class Stop(Exception):
@@ -48,17 +49,30 @@ class Stop(Exception):
 
 @dataclass
 class Apify:
-    """Where the demo builds, and what."""
+    """Where the demo builds: an emulator; or if there is none Apify itself, and what."""
 
     host: str
     token: str
-    actor: str
-    console_url: str | None = None
+    actor: str = "~hello-world"
+    emulator: Emulator | None = None
 
     @property
-    def connection(self) -> str:
-        extra = {"console_url": self.console_url}
-        return json.dumps({"conn_type": "apify", "host": self.host, "password": self.token, "extra": extra})
+    def connection(self) -> dict[str, str]:
+        """The Airflow connection, as Airflow's API takes it."""
+        extra = json.dumps({"console_url": self.host}) if self.emulator else ""
+        return {
+            "connection_id": "apify_default",
+            "conn_type": "apify",
+            "description": "The emulator of the demo" if self.emulator else "Apify",
+            "host": self.host,
+            "password": self.token,
+            "extra": extra,
+        }
+
+    @property
+    def page(self) -> str:
+        """What to open in a browser."""
+        return self.host if self.emulator else "https://console.apify.com"
 
 
 def main() -> int:
@@ -66,28 +80,35 @@ def main() -> int:
     parser.add_argument("--keep", action="store_true", help="keep Airflow running to look around")
     keep = parser.parse_args().keep
     # make passes SIGTERM on; both end the demo in the same orderly way.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    started = time.monotonic()
-
-    def say(line: str) -> None:
-        print(f"{time.monotonic() - started:6.1f} s  {line}", flush=True)
-
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ending, stop_once)
+    screen = Screen()
     try:
-        with apify(keep, say) as where, airflow(keep, where, say) as local:
-            state = run(local, where, say)
+        with apify(keep) as where, airflow(keep, where, screen) as local:
             if keep:
-                look_around(local, where)
-            return 0 if state == "success" else 1
+                screen.show(f"\n  Airflow  {local.url}  (no login needed)\n  Apify    {where.page}")
+            scenes(local, where, screen)
+            if keep:
+                look_around(local, where, screen)
+        screen.show(NEXT)
+        return 0
     except Stop as stop:
         print(f"\n{stop}", file=sys.stderr, flush=True)
         return stop.code
     except KeyboardInterrupt:
-        print("\nStopped.", file=sys.stderr, flush=True)
-        return 130
+        print("Stopped.", file=sys.stderr, flush=True)
+        return 0 if keep else 130
+
+
+def stop_once(*_: object) -> None:
+    """Stop at the first Ctrl-C; a second one does not disturb that."""
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ending, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 @contextlib.contextmanager
-def apify(keep: bool, say: Say) -> Iterator[Apify]:
+def apify(keep: bool) -> Iterator[Apify]:
     """Give the real Apify if told where to build what, else an emulator."""
     token, actor = os.environ.get("APIFY_TOKEN", ""), os.environ.get("ACTOR", "")
     if bool(token) != bool(actor):
@@ -95,13 +116,11 @@ def apify(keep: bool, say: Say) -> Iterator[Apify]:
     if token:
         where = Apify(os.environ.get("APIFY_API_BASE_URL", ""), token, actor)
         check(where)
-        say(f"building {actor} on Apify")
         yield where
         return
     port = free_port("EMULATOR_PORT", 3333 if keep else 0, "emulator")
     with Emulator(port=port, build_seconds=BUILD_SECONDS) as emulator:
-        say(f"the emulator of Apify listens on {emulator.url}")
-        yield Apify(emulator.url, emulator.token, "~hello-world", console_url=emulator.url)
+        yield Apify(emulator.url, emulator.token, emulator=emulator)
 
 
 def check(where: Apify) -> None:
@@ -114,59 +133,43 @@ def check(where: Apify) -> None:
 
 
 @contextlib.contextmanager
-def airflow(keep: bool, where: Apify, say: Say) -> Iterator[LocalAirflow]:
+def airflow(keep: bool, where: Apify, screen: Screen) -> Iterator[LocalAirflow]:
+    """Give an Airflow with the example DAGs, all of them switched on, and with the connection."""
     port = free_port("AIRFLOW_PORT", 8080 if keep else 0, "Airflow")
     home = ROOT / ".demo"
     shutil.rmtree(home, ignore_errors=True)
-    say("starting Airflow, which takes about half a minute")
-    env = {"AIRFLOW_CONN_APIFY_DEFAULT": where.connection, "AIRFLOW__CORE__TEST_CONNECTION": "Enabled"}
-    local = LocalAirflow(home, ROOT / "example_dags", env=env, port=port or None, say=say)
-    with local:
+    env = {
+        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+        "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
+        # How soon Airflow notices that a worker is dead. It is 300 s if not set, to be patient with a busy machine.
+        "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "10",
+    }
+    local = LocalAirflow(home, ROOT / "example_dags", env=env, port=port or None, say=screen.say)
+    screen.say("Starting a real Airflow, which takes about half a minute.")
+    with contextlib.ExitStack() as running:
+        with screen.waiting("Airflow starts"):
+            running.enter_context(local)
+            local.api("POST", "/connections", json=where.connection)
         yield local
 
 
-def run(local: LocalAirflow, where: Apify, say: Say) -> str:
-    """Run the nightly rebuild once and tell how it goes."""
-    run_id = local.trigger(DAG_ID, {"actor": where.actor})
-    say(f"started {DAG_ID} for {where.actor}")
-    seen: dict[str, str | None] = {}
-    deadline = time.monotonic() + RUN_LIMIT
-    while (state := local.run_state(DAG_ID, run_id)) not in ("success", "failed"):
-        for name, task in local.tasks(DAG_ID, run_id).items():
-            if task["state"] != seen.get(name):
-                seen[name] = task["state"]
-                say(f"task {name}: {task['state'] or 'waiting'}")
-        if time.monotonic() > deadline:
-            raise Stop(f"The run has not ended after {RUN_LIMIT:.0f} s; Airflow's logs are in {local.home}.", 1)
-        time.sleep(0.5)
-    say(f"the run ended: {state}")
-    show(local, run_id)
-    return state
+def scenes(local: LocalAirflow, where: Apify, screen: Screen) -> None:
+    """On Apify a build costs, so there is one."""
+    try:
+        with screen.waiting("Airflow reads the DAGs"):
+            if where.emulator:
+                story.three_scenes(local, screen, where.emulator)
+            else:
+                story.one_scene(local, screen, where.actor)
+    except story.Surprise as surprise:
+        raise Stop(f"{surprise}\nAirflow's logs are in {local.home}.", 1) from None
 
 
-def show(local: LocalAirflow, run_id: str) -> None:
-    """Print what each task has passed on, or the end of its log if it failed."""
-    for name, task in local.tasks(DAG_ID, run_id).items():
-        print(f"\nTask {name}: {task['state']}")
-        if task["state"] == "failed":
-            log = local.task_log(DAG_ID, run_id, name, task["try_number"])
-            print("\n".join("    " + line for line in log.splitlines()[-40:]))
-        for key in ("build_id", "build_number", "summary", "return_value"):
-            with contextlib.suppress(KeyError):
-                value = local.xcom(DAG_ID, run_id, name, key)
-                text = value if isinstance(value, str) else json.dumps(value, indent=2)
-                print("\n    ".join(f"    {key} = {text}".splitlines()))
-        for label, url in local.links(DAG_ID, run_id, name).items():
-            print(f"    {label}: {url}")
-    print(flush=True)
-
-
-def look_around(local: LocalAirflow, where: Apify) -> None:
-    print(f"Airflow:  {local.url}/dags/{DAG_ID}  (no login needed)")
-    print(f"Apify:    {where.host or 'https://api.apify.com'}")
-    print("Trigger the DAGs tagged 'apify' as you like. Ctrl-C stops everything.", flush=True)
+def look_around(local: LocalAirflow, where: Apify, screen: Screen) -> None:
+    screen.show(f"\nNow look around: {local.url} (Airflow, no login needed) and {where.page} (Apify).")
+    screen.show("Trigger the DAGs as you like, and begin with '1 Start here'. Ctrl-C stops everything.")
     while True:
-        time.sleep(1)
+        signal.pause()
 
 
 def free_port(variable: str, default: int, what: str) -> int:

@@ -151,6 +151,7 @@ class LocalAirflow:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
+        self.say("Stopping Airflow ...")
         self._http.close()
         self._stop(list(self._components), signal.SIGTERM)
 
@@ -410,11 +411,18 @@ class LocalAirflow:
 
     def task_log(self, dag_id: str, run_id: str, task_id: str, try_number: int = 1, map_index: int = -1) -> str:
         """The log of one try as text: time, level, event, its other fields, and the exceptions under it."""
+        records = self.task_log_records(dag_id, run_id, task_id, try_number, map_index)
+        return "\n".join(line for record in records for line in _render(record))
+
+    def task_log_records(
+        self, dag_id: str, run_id: str, task_id: str, try_number: int = 1, map_index: int = -1
+    ) -> list[dict[str, Any]]:
+        """The log of one try as Airflow keeps it."""
         path = f"{_task(dag_id, run_id, task_id)}/logs/{try_number}"
         answer = self._send("GET", path, params={"map_index": map_index}, headers={"Accept": "application/x-ndjson"})
         if not answer.is_success:
             raise RuntimeError(f"GET {path}: {answer.status_code} {answer.text}")
-        return "\n".join(line for record in answer.text.splitlines() for line in _render(json.loads(record)))
+        return [json.loads(record) for record in answer.text.splitlines()]
 
     def asset_events(self, **query: Any) -> list[dict[str, Any]]:
         """Asset events, for example ``source_run_id=...``, ``source_task_id=...``."""

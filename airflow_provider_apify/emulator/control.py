@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
 from airflow_provider_apify.emulator.call import Call
@@ -32,11 +32,6 @@ async def _call(request: Request) -> Call:
 Here = Annotated[Call, Depends(_call)]
 
 control = APIRouter()
-
-
-@control.get("/")
-async def about() -> Response:
-    return PlainTextResponse("An emulator of the Apify API, for tests: it builds nothing and costs nothing.\n")
 
 
 @control.get("/emulator/ledger")

@@ -1,4 +1,8 @@
-"""A page for each Actor with its builds, at the path that it has in Apify Console. For a browser on this machine."""
+"""
+Pages for a browser on this machine: all Actors and builds, and each Actor with its builds.
+
+An Actor's page is at the path that it has in Apify Console.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +14,20 @@ from html import escape
 from ipaddress import ip_address
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request
-from fastapi.responses import HTMLResponse
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.responses import HTMLResponse, PlainTextResponse
 
 from airflow_provider_apify.emulator.call import ApiError, Call
 from airflow_provider_apify.emulator.log import log_lines
 from airflow_provider_apify.emulator.objects import iso
-from airflow_provider_apify.emulator.world import USERNAME, Build, Registered
+from airflow_provider_apify.emulator.world import USERNAME, Build, Registered, World
 
 #: Not <meta http-equiv="refresh">: with a # in the address, Chromium takes that for a jump within the page.
 RELOAD = "setTimeout(() => location.reload(), 2000)"
+
+_ABOUT = "An emulator of the Apify API, for tests: it builds nothing and costs nothing."
+#: Builds on the start page.
+_NEWEST = 20
 
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _RELOAD_HASH = b64encode(sha256(RELOAD.encode()).digest()).decode()
@@ -41,33 +49,76 @@ async def _call(request: Request) -> Call:
 pages = APIRouter()
 
 
+@pages.get("/")
+async def start_page(request: Request) -> Response:
+    if "text/html" not in request.headers.get("accept", ""):
+        return PlainTextResponse(f"{_ABOUT}\nOpen this address in a browser to see its Actors and builds.\n")
+    world = (await _call(request)).world
+    newest = list(reversed(world.builds.values()))[:_NEWEST]
+    return HTMLResponse(_start_page(world, newest), headers=_HEADERS)
+
+
 @pages.get("/actors/{actor_id}")
 async def actor_page(call: Annotated[Call, Depends(_call)], actor_id: str) -> HTMLResponse:
     owner = call.actor(actor_id)
     builds = [build for build in reversed(call.world.builds.values()) if build.owner is owner]
-    return HTMLResponse(_page(owner, builds), headers=_HEADERS)
+    return HTMLResponse(_actor_page(owner, builds), headers=_HEADERS)
 
 
-def _page(owner: Registered, builds: list[Build]) -> str:
-    name = escape(f"{USERNAME}/{owner.actor.name}")
-    reload = f"<script>{RELOAD}</script>" if any(build.unfinished for build in builds) else ""
+def _start_page(world: World, newest: list[Build]) -> str:
+    actors = "".join(_actor(owner, world) for owner in world.actors.values())
+    builds = "".join(_row(build, on_start_page=True) for build in newest)
+    return _page(
+        "Emulator of Apify",
+        f"{_ABOUT} The account is called {USERNAME}.",
+        f"<nav><h2>Newest builds</h2>{builds or '<p>No builds yet.</p>'}</nav>"
+        f"<section><h2>Actors</h2>{actors}</section>",
+        reload=True,  # somebody may start a build
+    )
+
+
+def _actor_page(owner: Registered, builds: list[Build]) -> str:
     # The part of the address after # says the build: the style sheet shows no other.
+    return _page(
+        escape(f"{USERNAME}/{owner.actor.name}"),
+        f'Actor {escape(owner.id)} on the emulator of Apify, which builds nothing. <a href="/">All Actors</a>',
+        f"<nav>{''.join(_row(build) for build in builds) or '<p>No builds yet.</p>'}</nav>"
+        f"<main>{''.join(_details(build) for build in builds)}</main>",
+        reload=any(build.unfinished for build in builds),
+    )
+
+
+def _page(title: str, about: str, body: str, *, reload: bool) -> str:
     return f"""<!DOCTYPE html>
 <html lang="en">
-<meta charset="utf-8"><meta name="viewport" content="width=device-width">{reload}
-<title>{name} - emulator of Apify</title>
+<meta charset="utf-8"><meta name="viewport" content="width=device-width">
+{f"<script>{RELOAD}</script>" if reload else ""}
+<title>{title}</title>
 <style>{_STYLE}</style>
-<header><h1>{name}</h1><p>Actor {escape(owner.id)} on the emulator of Apify, which builds nothing</p></header>
-<nav>{"".join(_row(build) for build in builds) or "<p>No builds yet.</p>"}</nav>
-<main>{"".join(_details(build) for build in builds)}</main>
+<header><h1>{title}</h1><p>{about}</p></header>
+{body}
 </html>
 """
 
 
-def _row(build: Build) -> str:
+def _actor(owner: Registered, world: World) -> str:
+    """Say how one writes an Actor in a DAG, and what its builds do."""
+    actor = owner.actor
+    seconds = world.build_seconds * actor.slowness if actor.build_seconds is None else actor.build_seconds
+    versions = ", ".join(f"{version} ({tag or 'no tag'})" for version, tag in actor.versions.items())
     return (
-        f'<a href="#/builds/{build.number}"><b>{build.number}</b>{_status(build)}'
-        f"<small>{_clock(build.started_at)}</small></a>\n"
+        f'<a href="/actors/{owner.id}"><b>~{escape(actor.name)}</b>'
+        f"<small>Its builds end as {actor.outcome} after {seconds:g} s. Versions: {escape(versions)}</small></a>\n"
+    )
+
+
+def _row(build: Build, *, on_start_page: bool = False) -> str:
+    page, name, number = "", build.number, ""
+    if on_start_page:
+        page, name, number = f"/actors/{build.owner.id}", escape(build.owner.actor.name), f"{build.number}, "
+    return (
+        f'<a href="{page}#/builds/{build.number}"><b>{name}</b>{_status(build)}'
+        f"<small>{number}{_clock(build.started_at)}</small></a>\n"
     )
 
 
@@ -108,11 +159,12 @@ h1 { margin: 0; font-size: 1.5rem }
 h2 { margin: 0 0 1rem; font-size: 1.25rem }
 h3 { margin: 1.5rem 0 .5rem; font-size: 1rem }
 header p { margin: .2rem 0 1rem; color: var(--dim) }
-nav a { display: grid; grid-template-columns: 1fr auto; align-items: center; gap: .1rem .5rem; padding: .5rem .7rem;
-  border-radius: .5rem; color: inherit; text-decoration: none }
-nav a:hover { background: var(--soft) }
-nav small { color: var(--dim); grid-column: 1 / -1 }
-main { min-width: 0 }
+a { color: inherit }
+nav a, section a { display: grid; grid-template-columns: 1fr auto; align-items: center; gap: .1rem .5rem;
+  padding: .5rem .7rem; border-radius: .5rem; text-decoration: none }
+nav a:hover, section a:hover { background: var(--soft) }
+nav small, section small { color: var(--dim); grid-column: 1 / -1 }
+main, section { min-width: 0 }
 main:not(:has(:target))::before { content: "Choose a build."; color: var(--dim) }
 article { display: none; scroll-margin-top: 10rem }
 article:target { display: block }

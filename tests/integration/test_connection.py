@@ -303,9 +303,8 @@ def test_the_demos_link_opens_the_page_of_its_build(
 ) -> None:
     for name in ("APIFY_TOKEN", "ACTOR", "EMULATOR_PORT"):
         monkeypatch.delenv(name, raising=False)
-    with demo_apify(False, lambda line: None) as where:
-        fields = json.loads(where.connection)
-        supervisor.connections["apify_default"] = {**fields, "extra": json.dumps(fields["extra"])}
+    with demo_apify(False) as where:
+        supervisor.connections["apify_default"] = where.connection
         outcome = runner.run(operator(where.actor))
         page, _, fragment = outcome.xcoms["_link_ApifyBuildLink"].partition("#")
         shown = httpx.get(page, timeout=10, trust_env=False)

@@ -1,4 +1,4 @@
-"""The pages that links of a task open: one for each Actor, with its builds."""
+"""The start page, and the pages that links of a task open: one for each Actor, with its builds."""
 
 from __future__ import annotations
 
@@ -16,6 +16,29 @@ def page(emulator: Emulator, actor_id: str) -> str:
     answer = anyone.get(f"{emulator.url}/actors/{actor_id}")
     assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
     return answer.text
+
+
+def start_page(emulator: Emulator) -> str:
+    answer = anyone.get(f"{emulator.url}/", headers={"Accept": "text/html,*/*;q=0.8"})
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    return answer.text
+
+
+def test_the_start_page_says_what_each_actor_does_and_links_to_the_newest_builds(api: Api, emulator: Emulator) -> None:
+    build = api.built()
+    shown = start_page(emulator)
+    for name in ("~hello-world", "~always-fails", "~slow-build", "~times-out", "~two-versions"):
+        assert f"<b>{name}</b>" in shown
+    assert "Its builds end as FAILED after" in shown and "0.0 (latest), 1.0 (beta)" in shown
+    link = f"/actors/{build['actId']}#/builds/0.0.1"
+    assert f'<a href="{link}"><b>hello-world</b><span class="SUCCEEDED">' in shown
+    assert 'id="/builds/0.0.1"' in page(emulator, build["actId"])
+
+
+def test_the_start_page_is_plain_text_where_html_is_not_asked_for(emulator: Emulator) -> None:
+    answer = anyone.get(f"{emulator.url}/")
+    assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+    assert "<" not in answer.text and "in a browser" in answer.text
 
 
 def test_a_page_shows_status_times_tags_and_log_without_a_token(api: Api, emulator: Emulator) -> None:
@@ -57,6 +80,7 @@ def test_what_others_have_named_is_escaped(nasty: str, api: Api, emulator: Emula
     answer = api("POST", f"/actors/{actor_id}/builds", params=params, headers={"User-Agent": nasty})
     api.build(answer.json()["data"]["id"], wait=60)
     assert nasty not in page(emulator, actor_id)
+    assert nasty not in start_page(emulator)
 
 
 def test_it_needs_nothing_from_elsewhere_and_runs_no_other_script(api: Api, emulator: Emulator) -> None:
@@ -65,7 +89,9 @@ def test_it_needs_nothing_from_elsewhere_and_runs_no_other_script(api: Api, emul
         "default-src 'none'; style-src 'unsafe-inline'; script-src"
     )
     assert "script-src 'unsafe-inline'" not in answer.headers["content-security-policy"]
-    assert not re.search(r"src=|url\(|@import|<link|<script|https?://", answer.text)
+    nothing = r"src=|url\(|@import|<link|https?://"
+    assert not re.search(f"{nothing}|<script", answer.text)
+    assert not re.search(nothing, start_page(emulator).replace(f"<script>{RELOAD}</script>", ""))
 
 
 def test_an_unknown_actor_has_no_page(emulator: Emulator) -> None:
@@ -79,6 +105,8 @@ def test_only_browsers_on_this_machine_are_shown_it() -> None:
             pytest.skip("this machine has no other address")
         url = emulator.url.replace("0.0.0.0", address)
         assert error(httpx.get(f"{url}/actors/x", timeout=10, trust_env=False)) == (403, "insufficient-permissions")
+        html = httpx.get(url, headers={"Accept": "text/html"}, timeout=10, trust_env=False)
+        assert error(html) == (403, "insufficient-permissions")
         local = emulator.url.replace("0.0.0.0", "127.0.0.1")
         assert error(httpx.get(f"{local}/actors/x", timeout=10, trust_env=False)) == (404, "record-not-found")
 

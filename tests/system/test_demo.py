@@ -1,0 +1,73 @@
+"""``python -m demo`` as a user runs it, in a pipe: all three stories, and Ctrl-C."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+    """The demo, started from a copy: it removes the home of an earlier one, which may still be in use."""
+    for part in ("demo", "example_dags"):
+        shutil.copytree(ROOT / part, tmp_path / part)
+    env = {name: value for name, value in os.environ.items() if name not in ("APIFY_TOKEN", "ACTOR")}
+    command = [sys.executable, "-m", "demo"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        yield process
+    assert left_of(tmp_path) == []
+
+
+def left_of(home: Path) -> list[int]:
+    """Processes that have this home."""
+    left = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            if process.environ().get("AIRFLOW_HOME", "").startswith(str(home)):
+                left.append(process.pid)
+    return left
+
+
+def test_it_tells_three_stories_in_plain_lines(demo: subprocess.Popen[str]) -> None:
+    shown, _ = demo.communicate(timeout=280)
+    assert demo.returncode == 0, shown
+    assert {character for character in shown if ord(character) < 32} == {"\n"}
+    for line in (
+        "and its task is deferred:",
+        "SUCCEEDED: build 0.0.1 of hello-world, 5.0 s, cost ",
+        "ACTOR: ERROR: Build failed.",
+        "Now the worker is killed: kill -9 ",
+        "SUCCEEDED: build 0.0.1 of slow-build, 30.0 s, cost ",
+        "Starts at Apify: 1.",
+        "make demo-ui",
+    ):
+        assert line in shown, shown
+
+
+def test_ctrl_c_says_at_once_that_it_stops_and_leaves_nothing(demo: subprocess.Popen[str]) -> None:
+    assert demo.stdout
+    while "database ready" not in (line := demo.stdout.readline()):
+        assert line, "the demo has ended"
+    began = time.monotonic()
+    demo.send_signal(signal.SIGINT)
+    while "Stopping Airflow" not in (line := demo.stdout.readline()):
+        assert line, "the demo has ended"
+    assert time.monotonic() - began < 2
+    demo.send_signal(signal.SIGINT)  # one more changes nothing
+    shown, _ = demo.communicate(timeout=30)
+    assert shown.splitlines() == ["Stopped."]
+    assert demo.returncode == 130
