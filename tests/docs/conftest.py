@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_apify.emulator import Emulator
-from airflow_provider_apify.emulator.pytest_plugin import apify_emulator  # noqa: F401
+from airflow_provider_apify.emulator.pytest_plugin import apify_conn_ids, apify_emulator  # noqa: F401
 from tests.docs.samples import Sample
 
 # No sample is to wait minutes for its retry. Read when Airflow is imported, which the fixtures do.
