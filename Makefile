@@ -92,7 +92,7 @@ $(VENV)/.uv:
 	@echo "Setting up $(VENV): Airflow and this provider, about 300 MB ..."
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed; name one with PYTHON=...")'
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install $(QUIET) --disable-pip-version-check uv
+	@$(BIN)/python -m pip install $(QUIET:-q=-q --no-color) --disable-pip-version-check uv
 	@touch $@
 
 $(VENV)/.demo: $(VENV)/.uv pyproject.toml

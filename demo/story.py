@@ -101,8 +101,10 @@ class Run:
     def show_failure(self, try_number: int) -> None:
         """Show what this try's log says at its end, without the middle."""
         records = self._local.task_log_records(DAG_ID, self.id, TASK_ID, try_number)
-        *_, error = [error for record in records for error in record.get("error_detail") or ()]
-        lines = error["exc_value"].splitlines()
+        errors = [error for record in records for error in record.get("error_detail") or ()]
+        if not errors:
+            raise Surprise(f"{self._actor}: the task has failed, but not because of its build.")
+        lines = errors[-1]["exc_value"].splitlines()
         for line in [*lines[:3], "...", *lines[-5:]]:
             self._screen.show(f"         | {line}", style="dim")
 
@@ -160,7 +162,7 @@ def worker_that_is_killed(run: Run, apify: Emulator) -> Scene:
     run.say(f"Now the worker is killed: kill -9 {' '.join(map(str, kill_worker(process)))}")
     run.say("So Airflow does not know the id of this build.")
     yield from run.until(lambda task: has_failed(task, 1), "Airflow has not noticed yet that the worker is dead")
-    run.say("Airflow misses the worker, and starts a second try of the task. A second build, too?")
+    run.say("Airflow has noticed, and starts a second try of the task. A second build, too?")
     yield from run.until(lambda task: is_deferred(task) or has_succeeded(task), "the second try begins")
     run.say(f"No: the second try has found build {run.xcom('build_number')}, and continues to wait for it, deferred.")
     yield from run.until(has_succeeded, "deferred, no worker is held")

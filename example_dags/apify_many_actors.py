@@ -6,7 +6,7 @@ hold up the others.
 
 Every unfinished build takes 4 GB of the account's memory. A pool with a slot for each
 4 GB that also counts deferred tasks keeps the builds below the limit. Create it once,
-with the size that fits your plan, and set `pool` below:
+with the size that fits your plan, and set `pool` in the code:
 
     airflow pools set apify_builds 16 "Apify builds at once" --include-deferred
 """

@@ -27,7 +27,7 @@ RUN = [sample for sample in SAMPLES if not sample.not_run]
 
 #: Samples that are not run, by page and first line. Each says why in a comment before it.
 NOT_RUN = {
-    ("README.md", "make demo       # builds an Actor on a real Airflow, in about two minutes"),
+    ("README.md", "make demo       # three builds on a real Airflow in two minutes; one worker is killed"),
     ("README.md", "pip install ./airflow-provider-apify"),
     ("README.md", "make test          # all tests on the newest Airflow, 15 to 20 minutes"),
     ("docs/quick-start.md", "make demo"),
