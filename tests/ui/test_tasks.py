@@ -98,7 +98,7 @@ def test_the_log_of_a_failed_build_says_why_and_where_to_look(
     log = page.get_by_role("code").filter(has_text="Log message source details")
     for line in (
         f"Started build {build['buildNumber']} ({build['id']}) of Actor ~always-fails: {page_of(build)}",
-        f"ApifyBuildFailed: Build {build['buildNumber']} of Actor {build['actId']} FAILED after",
+        f"ApifyBuildFailed: Build {build['buildNumber']} of Actor always-fails ({build['actId']}) FAILED after",
         "npm ERR! 404 'left-padd@^1.3.0' is not in this registry.",
         "ACTOR: ERROR: Build failed.",
     ):
