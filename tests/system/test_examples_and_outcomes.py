@@ -116,7 +116,7 @@ def test_a_failed_build_is_rebuilt_by_the_retry_and_tells_why(
     assert airflow.xcom(dag_id, run, "build", "summary")["status"] == "FAILED"
     for try_number, build in enumerate(apify.builds, start=1):
         log = airflow.task_log(dag_id, run, "build", try_number)
-        assert f"Build {build['buildNumber']} of Actor {build['actId']} FAILED" in log
+        assert f"Build {build['buildNumber']} of Actor always-fails ({build['actId']}) FAILED" in log
         assert "npm ERR! 404" in log
         assert f"https://console.apify.com/actors/{build['actId']}#/builds/{build['buildNumber']}" in log
 
