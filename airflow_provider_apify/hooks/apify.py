@@ -381,8 +381,9 @@ class ApifyHook(BaseHook):
             connection = self.get_connection(self.apify_conn_id)
         except AirflowNotFoundException:
             raise ApifyConnectionNotFoundError(
-                f"Airflow has no connection {self.apify_conn_id!r} (apify_conn_id). Add one, for example with:"
-                f" airflow connections add {self.apify_conn_id} --conn-type apify --conn-password YOUR_APIFY_TOKEN"
+                f"Airflow has no connection {self.apify_conn_id!r}.\nCorrect apify_conn_id of the task, or add the"
+                f" connection: airflow connections add {self.apify_conn_id} --conn-type apify"
+                " --conn-password YOUR_APIFY_TOKEN"
             ) from None
         with _arguments():
             settings = Settings.of(

@@ -22,4 +22,6 @@ class ApifyBuildLink(BaseOperatorLink):
     def get_link(self, operator: Any, *, ti_key: TaskInstanceKey) -> str:
         """Give what this process knows, else what an earlier one (before a deferral) has stored."""
         known = getattr(operator, "console_url", None)
-        return known or XCom.get_value(ti_key=ti_key, key=self.xcom_key) or ""
+        if known is not None:
+            return str(known)
+        return XCom.get_value(ti_key=ti_key, key=self.xcom_key) or ""

@@ -145,6 +145,7 @@ class ApifyBuildOperator(arguments.LiteralsStayText, BaseOperator):
 
     def execute(self, context: Context) -> str:
         begun = time.time()
+        self.console_url = ""  # so that Airflow does not look for it where none can be
         parameters = self._parameters()
         if self._no_effect:
             self.log.warning("%s", self._no_effect)

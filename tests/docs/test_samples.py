@@ -28,11 +28,11 @@ RUN = [sample for sample in SAMPLES if not sample.not_run]
 #: Samples that are not run, by page and first line. Each says why in a comment before it.
 NOT_RUN = {
     ("README.md", "make demo       # three builds on a real Airflow in two minutes; one worker is killed"),
-    ("README.md", "pip install ./airflow-provider-apify"),
+    ("README.md", "pip install ."),
     ("README.md", "make test          # all tests on the newest Airflow, 15 to 20 minutes"),
     ("docs/quick-start.md", "make demo"),
     ("docs/versions.md", "constraints=https://raw.githubusercontent.com/apache/airflow/constraints-3.0.6"),
-    ("docs/quick-start.md", 'pip install "apache-airflow>=3.0.6" ./airflow-provider-apify'),
+    ("docs/quick-start.md", 'pip install "apache-airflow>=3.0.6" .'),
 }
 
 

@@ -13,5 +13,5 @@ from airflow_provider_apify import metrics
 def test_trouble_with_metrics_is_logged_and_goes_no_further(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING, metrics.__name__):
         metrics.count("started", object(), "actor")
-    assert "metrics could not be told" in caplog.text
+    assert "metrics could not count" in caplog.text
     assert "has no attribute 'dag_id'" in caplog.text
