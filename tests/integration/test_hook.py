@@ -86,9 +86,14 @@ def test_actor_ids(actor_id: str, hook: ApifyHook, apify: Emulator) -> None:
     assert hook.get_actor(actor.id) == actor
 
 
-@pytest.mark.parametrize(
-    "actor_id", ["../users/me", "x?method=DELETE", "x#y", "a\r\nX-Evil: 1", "a/b/c", "%2e%2e", "é"]
-)
+@pytest.mark.parametrize("actor_id", ["../users/me", "x?method=DELETE", "x#y", "a\r\nX-Evil: 1", "a/b/c"])
+def test_what_cannot_be_an_actors_id_is_not_sent(actor_id: str, hook: ApifyHook, apify: Emulator) -> None:
+    with pytest.raises(ApifyConfigurationError, match="actor_id must be an Actor's id"):
+        hook.get_actor(actor_id)
+    assert apify.requests == []
+
+
+@pytest.mark.parametrize("actor_id", ["%2e%2e", "%2F..", "é", "a\x00b"])
 def test_no_actor_id_leaves_its_place(actor_id: str, hook: ApifyHook, apify: Emulator) -> None:
     with pytest.raises(ApifyApiError) as raised:
         hook.get_actor(actor_id)
@@ -96,7 +101,6 @@ def test_no_actor_id_leaves_its_place(actor_id: str, hook: ApifyHook, apify: Emu
     (request,) = apify.requests
     assert re.fullmatch(r"/v2/acts/[^/?#]+", request.path)
     assert (request.method, request.query) == ("GET", "")
-    assert "x-evil" not in request.headers
 
 
 @pytest.mark.parametrize(
@@ -138,7 +142,7 @@ def test_an_unknown_actor_or_version_says_what_to_check(hook: ApifyHook, apify: 
 def test_a_full_account_says_what_to_do(hook: ApifyHook, apify: Emulator) -> None:
     apify.memory_mbytes = 4096
     hook.start_build("~slow-build", version="0.0")
-    with pytest.raises(ApifyCapacityError, match=r"4096\s*MB.*pool.*include_deferred"):
+    with pytest.raises(ApifyCapacityError, match=r"4096\s*MB[^\n]*\n.*pool.*include_deferred"):
         hook.start_build("~hello-world", version="0.0")
     assert starts(apify) == 2, "sent once: waiting for memory is up to the task's retries"
 
