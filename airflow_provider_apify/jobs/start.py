@@ -40,7 +40,7 @@ ATTEMPTS = 8
 #: Most builds that a try lists, and asks for, to find its own among them; about the most seconds that a look takes.
 MOST_LISTED, MOST_GETS, LONGEST_LOOK = 10_000, 2000, 300.0
 #: How often a build is asked for that may be another's.
-GET_ATTEMPTS = 2
+GET_ATTEMPTS = 3
 #: Seconds by which a time is put back to be sure, where Apify's clock is known and where it is not.
 SLACK, BLIND_SLACK = 60.0, 600.0
 #: Origins that Apify's definition gives to jobs that no API request started. A new one may be ours.
@@ -156,6 +156,9 @@ class Calls(Protocol):
 
     def pause(self, seconds: float, /) -> object: ...
 
+    def now(self) -> float:
+        """Give the seconds since the epoch by this machine's clock."""
+
     def clock_offset(self) -> float | None:
         """Give the seconds by which Apify's clock is ahead of this machine's, as its last answer showed."""
 
@@ -224,15 +227,31 @@ def start_once(
     lost: list[ApiError] = []
     #: Whether the attempt may have a build that this try does not know.
     unknown = earlier_tries
+
+    def search(thoroughly: bool) -> Build | None:
+        """Look, and look again: for what the list does not show yet if ``thoroughly``, and while there is a doubt."""
+        doubt: StartUnclear | None = None
+        for seconds in LOOK_AGAIN:
+            calls.pause(seconds)
+            try:
+                build = looks.look(unsure)
+            except StartUnclear as error:
+                doubt = error
+                continue
+            if build or not thoroughly:
+                return build
+            doubt = None
+        if doubt:
+            raise doubt
+        return None
+
     try:
         if ours and ours.build_id and not ours.unsure and (build := _usable(calls, ours.build_id)):
             return Started(build, adopted=True, unsure=False)
         # A try that wrote down that it was about to start, and no id, may have started a build not listed yet.
         in_doubt = ours is not None and ours.build_id is None
-        for seconds in () if first_try else LOOK_AGAIN if in_doubt else LOOK_AGAIN[:1]:
-            calls.pause(seconds)
-            if build := looks.look(unsure):
-                return Started(build, True, unsure)
+        if not first_try and (build := search(thoroughly=in_doubt)):
+            return Started(build, True, unsure)
         unknown = False
         unsure = unsure or in_doubt  # what the earlier try has sent may still arrive
         calls.prepare()
@@ -249,6 +268,7 @@ def start_once(
                 unsure = True
                 calls.intend(unsure)
             looks.may_be_there = True
+            looks.sent_at = calls.now()
             try:
                 return _only(calls, calls.send(), looks, unsure)
             except ApiError as error:
@@ -263,10 +283,8 @@ def start_once(
                 lost.append(error)
                 unknown = True
                 say(f"{first_line(error)} Apify may have started the build: looking for it before sending again.")
-            for seconds in LOOK_AGAIN:
-                calls.pause(seconds)
-                if build := looks.look(unsure):
-                    return Started(build, True, unsure)
+            if build := search(thoroughly=True):
+                return Started(build, True, unsure)
             if len(lost) == SENDS:
                 raise lost[-1]
     except Exception as error:
@@ -274,15 +292,18 @@ def start_once(
         raise
 
 
-def may_be(listed: Iterable[Build], since: Moment, offset: float | None) -> list[Build]:
+def may_be(
+    listed: Iterable[Build], since: Moment, offset: float | None, *, sent_at: float | None = None
+) -> list[Build]:
     """
-    Give the builds of a list that may be one that was started ``since`` then, and still do, the nearest first.
+    Give the builds of a list that may be one that was started ``since`` then, and still do, the likeliest first.
 
     Those that show a User-Agent speak for themselves. Of the others, unfinished ones are always among them.
 
     :param offset: see :meth:`Moment.by_apify`.
+    :param sent_at: when the request was sent that may have started it, by this machine's clock.
     """
-    then = since.by_apify(offset).at
+    then = (Moment(sent_at, Clock.OURS) if sent_at else since).by_apify(offset).at
 
     def distance(build: Build) -> float:
         return abs(build.started_at.timestamp() - then) if build.started_at else 0.0
@@ -335,6 +356,8 @@ class _Looks:
         *,
         may_be_there: bool,
     ) -> None:
+        #: When this try has last sent a start, by this machine's clock.
+        self.sent_at: float | None = None
         #: Whether a start of this attempt may have been sent. If not, only what earlier attempts left is looked for.
         self.may_be_there = may_be_there
         self._calls = calls
@@ -409,7 +432,7 @@ class _Looks:
         offset = self._calls.clock_offset()
         candidates = [
             build
-            for build in may_be(builds.values(), self._since, offset)
+            for build in may_be(builds.values(), self._since, offset, sent_at=self.sent_at)
             if build.id not in self._whose
             # Of another version it may be one that an earlier attempt, or another argument, has left.
             and (build.is_live or not self._calls.excludes(build))

@@ -372,6 +372,7 @@ class _Calls:
         self._mark = mark
         self._parameters = parameters
         self.get = hook.get_build
+        self.now = time.time
         self.clock_offset = lambda: hook.clock_offset
         self.pause = hook.stopping.wait
         self.stopped = hook.stopping.is_set

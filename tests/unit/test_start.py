@@ -162,6 +162,9 @@ class Apify:
     def clock_offset(self) -> float | None:
         return self.clock_offset_seen
 
+    def now(self) -> float:
+        return SINCE.at + self._clock
+
     def get(self, build_id: str, /, *, attempts: int = 8) -> Build:
         self.calls.append("get")
         if build_id not in self.builds:
@@ -1024,3 +1027,26 @@ def test_any_error_after_a_lost_answer_says_that_a_build_may_be_there() -> None:
     with pytest.raises(Misconfigured) as caught:
         start(apify)
     assert caught.value.outcome_unknown  # type: ignore[attr-defined]
+
+
+def test_after_a_lost_answer_the_builds_nearest_to_the_request_are_asked_first() -> None:
+    """The try may have begun long before it: it was told to slow down."""
+    apify = times(*range(1, 60))
+    apify.sends = [LOST_AFTER]
+    assert start(apify).adopted
+    assert apify.calls.count("get") <= 2
+
+
+def test_a_doubt_that_passes_costs_no_try() -> None:
+    apify = Apify(full_lists=False)
+    build = apify.add(MARK)
+    get, fails = apify.get, [True, True]
+
+    def get_late(build_id: str, /, *, attempts: int = 8) -> Build:
+        if fails and fails.pop():
+            raise ServerError("down")
+        return get(build_id)
+
+    apify.get = get_late  # type: ignore[method-assign]
+    assert retry(apify).build == build
+    assert apify.sent() == 0
