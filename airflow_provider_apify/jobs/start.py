@@ -97,13 +97,13 @@ class Moment:
 
     def by_apify(self, offset: float | None) -> Moment:
         """
-        Give the same by Apify's clock, as well as it can be known.
+        Give a time of our clock by Apify's, and any other as it is.
 
         :param offset: seconds by which Apify's clock is ahead of ours; ``None``: no answer has said.
         """
-        if self.clock is Clock.APIFY or offset is None:
+        if self.clock is not Clock.OURS or offset is None:
             return self
-        return Moment(self.at + offset, Clock.APIFY if self.clock is Clock.OURS else self.clock)
+        return Moment(self.at + offset, Clock.APIFY)
 
     def earliest(self, offset: float | None) -> float:
         """Give the earliest start time that Apify may show for a build that was started then."""
@@ -111,7 +111,7 @@ class Moment:
         if then.clock is Clock.APIFY:
             return then.at - SLACK
         # Which of the two machines' clocks is wrong is not known.
-        return min(self.at, then.at) - BLIND_SLACK
+        return min(self.at, self.at + (offset or 0.0)) - BLIND_SLACK
 
     def is_before(self, build: Build, offset: float | None) -> bool:
         """Whether ``build`` may have been started then or later."""

@@ -1050,3 +1050,9 @@ def test_a_doubt_that_passes_costs_no_try() -> None:
     apify.get = get_late  # type: ignore[method-assign]
     assert retry(apify).build == build
     assert apify.sent() == 0
+
+
+def test_a_time_of_another_machine_is_written_down_as_it_was_read() -> None:
+    """Else each try would move it by its own clock's error."""
+    read = Moment(SINCE.at, Clock.OTHERS)
+    assert read.by_apify(7200.0) == read
