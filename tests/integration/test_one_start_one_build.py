@@ -234,11 +234,12 @@ def test_doubt_starts_no_build_and_leaves_the_next_try_to_ask_again(
     else:
         apify.add_fault(Fault("lost-answer", **START))
     refusal = {"error": {"type": "invalid-request", "message": "Not now."}}
-    apify.add_fault(Fault("status", status=400, body=refusal, method="GET", path="/v2/actor-builds/*"))
+    apify.add_fault(Fault("status", status=400, body=refusal, method="GET", path="/v2/actor-builds/*", times=None))
     outcome = runner.run(operator(version="0.0", retries=2))
     assert (outcome.state, type(outcome.error).__name__) == ("up_for_retry", "ApifyStartUnclearError")
     assert "No build of Actor ~hello-world was started" in str(outcome.error)
     assert "(connection 'apify_default').\nA retry asks again." in str(outcome.error)
+    apify.clear_faults()
     runner.retry()
     assert runner.run(operator(version="0.0", retries=2)).xcoms["build_id"] == apify.builds[0]["id"]
     builds_are(apify, "RUNNING")
