@@ -154,6 +154,15 @@ class LocalAirflow:
         self.say("Stopping Airflow ...")
         self._http.close()
         self._stop(list(self._components), signal.SIGTERM)
+        # Ctrl-C can come after a process was started and before it has its name here.
+        _kill(
+            {process for child in psutil.Process().children() if self._is_ours(child) for process in _family(child.pid)}
+        )
+
+    def _is_ours(self, process: Any) -> bool:
+        with contextlib.suppress(psutil.Error):
+            return bool(process.environ().get("AIRFLOW_HOME") == str(self.home))
+        return False
 
     def component(self, name: str) -> subprocess.Popen[bytes]:
         """The process of ``scheduler``, ``triggerer``, ``api-server``, ``dag-processor`` or one launched later."""
@@ -244,10 +253,7 @@ class LocalAirflow:
                 for process in family.union(*(_family(component.pid) for component in components))
                 if _alive(process)
             ]:
-                for process in alive:
-                    with contextlib.suppress(psutil.NoSuchProcess):
-                        process.kill()
-                psutil.wait_procs(alive, timeout=1)
+                _kill(alive)
             for component in components:
                 component.wait()
 
@@ -496,6 +502,13 @@ def _family(pid: int) -> Iterator[Any]:
                 yield psutil.Process(other)
     with contextlib.suppress(psutil.NoSuchProcess):
         yield from psutil.Process(pid).children(recursive=True)
+
+
+def _kill(processes: Collection[Any]) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(processes, timeout=1)
 
 
 def _newer(moment: str, file: Path) -> bool:

@@ -15,6 +15,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from demo import local_airflow
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -75,3 +77,19 @@ def test_ctrl_c_says_at_once_that_it_stops_and_leaves_nothing(demo: subprocess.P
     shown, _ = demo.communicate(timeout=30)
     assert shown.splitlines() == ["Stopped."]
     assert demo.returncode == 130
+
+
+def test_a_process_that_was_only_just_started_when_ctrl_c_came_is_killed_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    popen = subprocess.Popen
+
+    def interrupted(*args: object, **kw: object) -> None:
+        popen(*args, **kw)  # type: ignore[call-overload]
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(local_airflow.subprocess, "Popen", interrupted)
+        with pytest.raises(KeyboardInterrupt), local_airflow.LocalAirflow(tmp_path, tmp_path):
+            pass
+    assert left_of(tmp_path) == []
