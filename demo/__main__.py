@@ -19,11 +19,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from airflow_provider_apify.api import requests as api
+from airflow_provider_apify.api import endpoints
 from airflow_provider_apify.api.errors import ApiError
+from airflow_provider_apify.client.settings import Settings
+from airflow_provider_apify.client.worker import SyncTransport
 from airflow_provider_apify.emulator import Emulator
-from airflow_provider_apify.hooks.connection import Settings
-from airflow_provider_apify.hooks.sync_transport import SyncTransport
 from demo import story
 from demo.local_airflow import LocalAirflow
 from demo.screen import Screen
@@ -127,7 +127,7 @@ def check(where: Apify) -> None:
     """Ask for the Actor before Airflow is started, so that a wrong token or name costs no time."""
     try:
         settings = Settings.of("apify_default", host=where.host, port=None, password=where.token, extra={})
-        SyncTransport(settings).send(api.get_actor(where.actor))
+        SyncTransport(settings).send(endpoints.get_actor(where.actor))
     except (ApiError, ValueError) as error:
         raise Stop(f"Apify cannot be used with this APIFY_TOKEN and ACTOR. {error}", 2) from None
 

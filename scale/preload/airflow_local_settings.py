@@ -3,8 +3,8 @@
 import sys
 
 if "scheduler" in sys.argv:
+    import airflow_provider_apify.client.worker
     import airflow_provider_apify.hooks.apify
-    import airflow_provider_apify.hooks.sync_transport
     import airflow_provider_apify.operators.build
     import airflow_provider_apify.triggers.build  # noqa: F401
 

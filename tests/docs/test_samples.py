@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_apify.client.settings import Settings
 from airflow_provider_apify.emulator import Emulator
-from airflow_provider_apify.hooks.connection import Settings
 from tests.docs.samples import ROOT, Sample, samples
 from tests.integration.conftest import start_build
 

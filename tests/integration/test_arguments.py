@@ -212,7 +212,7 @@ def test_a_timeout_from_a_template_ends_the_wait(apify: Emulator, runner: Runner
                 timeout="{{ params.seconds }}", wait_for_completion=True, params={"seconds": 1}, **options
             )
         )
-        assert (outcome.state, type(outcome.error).__name__) == ("failed", "ApifyBuildTimeout")
+        assert (outcome.state, type(outcome.error).__name__) == ("failed", "ApifyJobTimeout")
         runner.retry()
 
 

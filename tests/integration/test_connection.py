@@ -18,14 +18,14 @@ import httpx
 import pytest
 from airflow.providers.common.compat.sdk import Asset
 
-from airflow_provider_apify.api import requests as api
+from airflow_provider_apify.api import builds
 from airflow_provider_apify.api.errors import ApiError
+from airflow_provider_apify.client.settings import Settings
+from airflow_provider_apify.client.triggerer import AsyncTransport
+from airflow_provider_apify.client.worker import SyncTransport
 from airflow_provider_apify.emulator import Emulator, Fault
 from airflow_provider_apify.exceptions import ApifyConfigurationError
 from airflow_provider_apify.hooks.apify import ApifyHook
-from airflow_provider_apify.hooks.async_transport import AsyncTransport
-from airflow_provider_apify.hooks.connection import Settings
-from airflow_provider_apify.hooks.sync_transport import SyncTransport
 from airflow_provider_apify.triggers.build import ApifyBuildTrigger
 from demo.__main__ import apify as demo_apify
 from tests.integration.conftest import operator, sensor, start_build
@@ -33,7 +33,7 @@ from tests.network import self_signed
 from tests.runner import Runner, Supervisor, fire
 
 CONSOLE = "https://console.apify.com/organization/0rgan1zat10n"
-START = api.start_build("~hello-world", version="0.0", tag=None)
+START = builds.start_build("~hello-world", version="0.0", tag=None)
 
 
 @pytest.fixture(autouse=True)

@@ -14,10 +14,10 @@ from airflow_provider_apify.api.errors import ApiError
 from airflow_provider_apify.emulator import Actor, Emulator, Fault
 from airflow_provider_apify.exceptions import (
     ApifyApiError,
-    ApifyBuildTimeout,
     ApifyCapacityError,
     ApifyConfigurationError,
     ApifyConnectionNotFoundError,
+    ApifyJobTimeout,
 )
 from airflow_provider_apify.hooks.apify import ApifyHook
 from tests.integration.conftest import start_build, starts
@@ -279,7 +279,7 @@ def test_versions_are_chosen_by_tag(hook: ApifyHook, apify: Emulator) -> None:
 def test_a_timeout_of_zero_looks_once(hook: ApifyHook, apify: Emulator) -> None:
     build = hook.start_build("~slow-build", version="0.0")
     apify.clear_ledger()
-    with pytest.raises(ApifyBuildTimeout):
+    with pytest.raises(ApifyJobTimeout):
         hook.wait_for_build(build.id, timeout=0)
     assert len(apify.requests) == 1
 

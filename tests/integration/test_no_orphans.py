@@ -190,7 +190,7 @@ def test_a_deferral_that_ends_without_an_event_leaves_no_orphan(
     options = {"wait_for_completion": True, "deferrable": True, "timeout": 1}
     assert runner.run(operator(**options)).state == "deferred"
     outcome = runner.run(operator(**options), **resume)
-    assert (outcome.state, type(outcome.error).__name__) == ("failed", "ApifyBuildTimeout")
+    assert (outcome.state, type(outcome.error).__name__) == ("failed", "ApifyJobTimeout")
     ended(apify)
     assert statuses(apify) == ["ABORTED"]
 

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from airflow_provider_apify.emulator import Emulator
-from airflow_provider_apify.exceptions import ApifyApiError, ApifyBuildTimeout
+from airflow_provider_apify.exceptions import ApifyApiError, ApifyJobTimeout
 from airflow_provider_apify.hooks.apify import ApifyHook
-from airflow_provider_apify.triggers.build import EARLIEST_EVENT
+from airflow_provider_apify.lifecycle.deferral import EARLIEST_EVENT
 from tests.integration.conftest import sensor, start_build
 from tests.runner import RUN_ID, Runner, Supervisor
 
@@ -74,7 +74,7 @@ def test_a_connection_that_takes_long_to_read_does_not_move_the_deadline(
     monkeypatch.setattr(ApifyHook, "_load_settings_async", load_slowly)
     apify.build_seconds = 60
     build_id = start_build(apify)
-    with pytest.raises(ApifyBuildTimeout):
+    with pytest.raises(ApifyJobTimeout):
         wait_async(build_id, 4)
     assert [request.query for request in apify.requests if "waitForFinish" in request.query] == ["waitForFinish=1"]
 
@@ -83,7 +83,7 @@ def test_a_connection_that_takes_long_to_read_does_not_move_the_deadline(
 def test_a_token_rotated_while_waiting_is_picked_up(
     wait: Callable[..., Any], apify: Emulator, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("airflow_provider_apify.hooks.apify._TOKEN_AGE", 0.1)
+    monkeypatch.setattr("airflow_provider_apify.client.settings.RENEW_AFTER", 0.1)
     supervisor.connections["apify_default"]["extra"] = '{"wait_seconds": 1}'
     apify.build_seconds = 7
     build_id = start_build(apify)
@@ -126,7 +126,7 @@ def test_the_deadline_ends_the_wait_and_leaves_the_build(
 ) -> None:
     apify.build_seconds = 30
     build_id = start_build(apify)
-    with pytest.raises(ApifyBuildTimeout, match="RUNNING"):
+    with pytest.raises(ApifyJobTimeout, match="RUNNING"):
         wait(build_id, 1.0)
     assert apify.builds[0]["status"] == "RUNNING"
 
@@ -205,7 +205,7 @@ def test_no_event_is_sent_within_seconds_of_the_deferral(
 def test_an_event_is_held_back_no_longer_than_that_where_clocks_differ(
     apify: Emulator, supervisor: Supervisor, runner: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("airflow_provider_apify.triggers.build.EARLIEST_EVENT", 1.0)
+    monkeypatch.setattr("airflow_provider_apify.lifecycle.deferral.EARLIEST_EVENT", 1.0)
     trigger = runner.run(sensor(start_build(apify), deferrable=True)).trigger
     run_by_a_triggerer(trigger)
     trigger.not_before = time.time() + 3600

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_apify import deferral
 from airflow_provider_apify.emulator import Emulator, Fault
+from airflow_provider_apify.lifecycle import deferral
 from tests.features import START_DATE
 from tests.integration.conftest import ended, operator, sensor, start_build, statuses
 from tests.runner import Outcome, Runner, Supervisor, fire
@@ -73,7 +73,7 @@ def test_an_operator_has_one_deadline_a_try(
         options["wait_for_finish"] = 2
     task = partial(operator, wait_for_completion=True, deferrable=deferrable, **options)
     outcome, at_least, at_most = run_to_the_limit(apify, runner, task)
-    assert type(outcome.error).__name__ == ("ApifyBuildTimeout" if limit == "timeout" else "AirflowTaskTimeout")
+    assert type(outcome.error).__name__ == ("ApifyJobTimeout" if limit == "timeout" else "AirflowTaskTimeout")
     due = 3.5 if known or limit == "execution_timeout" else 5.5
     assert due - 0.1 < at_least
     assert at_most < due + 1.8
@@ -86,7 +86,7 @@ def test_a_short_timeout_cuts_wait_for_finish(deferrable: bool, apify: Emulator,
     begun = time.monotonic()
     options = {"wait_for_completion": True, "deferrable": deferrable, "timeout": 1, "wait_for_finish": 20}
     outcome = runner.run_to_end(lambda: operator(**options))
-    assert type(outcome.error).__name__ == "ApifyBuildTimeout"
+    assert type(outcome.error).__name__ == "ApifyJobTimeout"
     assert time.monotonic() - begun < 10
 
 
@@ -97,7 +97,7 @@ def test_the_first_look_of_a_sensor_counts(limit: str, deferrable: bool, apify: 
     apify.add_fault(Fault("delay", method="GET", path="/v2/actor-builds/*", seconds=2))
     options: dict[str, Any] = {"deferrable": deferrable, limit: LIMITS[limit]}
     outcome, at_least, at_most = run_to_the_limit(apify, runner, partial(sensor, build_id, **options))
-    assert type(outcome.error).__name__ == ("ApifyBuildSensorTimeout" if limit == "timeout" else "AirflowTaskTimeout")
+    assert type(outcome.error).__name__ == ("ApifyJobSensorTimeout" if limit == "timeout" else "AirflowTaskTimeout")
     assert at_least > 3.4
     assert at_most < 5.3
 
@@ -112,7 +112,7 @@ UNFORESEEN: dict[str, Any] = {
 }
 OUT_OF_TIME: dict[str, Any] = {
     "next_method": "execute_complete",
-    "next_kwargs": {"event": {"status": "error", "exception": "ApifyBuildTimeout", "message": "it could not be seen"}},
+    "next_kwargs": {"event": {"status": "error", "exception": "ApifyJobTimeout", "message": "it could not be seen"}},
 }
 
 
@@ -163,7 +163,7 @@ def test_an_unfinished_build_is_out_of_time(
     of_sensor = "sensor" in request.node.name
     name = "AirflowTaskTimeout" if "execution" in limit else f"ApifyBuild{'Sensor' * of_sensor}Timeout"
     assert type(outcome.error).__name__ == name
-    assert outcome.state == ("up_for_retry" if retries and name != "ApifyBuildSensorTimeout" else "failed")
+    assert outcome.state == ("up_for_retry" if retries and name != "ApifyJobSensorTimeout" else "failed")
     assert is_aborted(apify, request)
 
 
@@ -191,7 +191,7 @@ def test_a_build_that_cannot_be_seen_gets_a_minute(
     if seconds == 1:
         assert (outcome.state, outcome.error) == ("success", None)
     else:
-        assert type(outcome.error).__name__ in ("ApifyBuildTimeout", "ApifyBuildSensorTimeout")
+        assert type(outcome.error).__name__ in ("ApifyJobTimeout", "ApifyJobSensorTimeout")
         assert "it could not be seen.\nApify answered GET" in str(outcome.error)
         assert 2 <= time.monotonic() - begun < 8
 

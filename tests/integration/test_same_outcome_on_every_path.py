@@ -31,7 +31,7 @@ SCENARIOS: dict[str, tuple[str, bool, str, str | None, str | None]] = {
     "fails at once": ("always-fails", True, "failed", "ApifyBuildFailedFinal", "ApifyBuildFailed"),
     "fails later": ("always-fails", False, "failed", "ApifyBuildFailedFinal", "ApifyBuildFailed"),
     "is timed out by Apify": ("times-out", False, "failed", "ApifyBuildFailedFinal", "ApifyBuildFailed"),
-    "outlasts the timeout": ("slow-build", False, "failed", "ApifyBuildSensorTimeout", "ApifyBuildTimeout"),
+    "outlasts the timeout": ("slow-build", False, "failed", "ApifyJobSensorTimeout", "ApifyJobTimeout"),
     "401": ("hello-world", False, "failed", "ApifyAuthenticationError", "ApifyAuthenticationError"),
 }
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_apify import outcome
 from airflow_provider_apify.emulator import Actor, Emulator, Fault
+from airflow_provider_apify.lifecycle import outcome
 from tests.integration.conftest import operator, sensor, start_build
 from tests.runner import Runner
 

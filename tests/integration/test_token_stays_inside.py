@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_apify.api import requests as api
+from airflow_provider_apify.api import endpoints
+from airflow_provider_apify.api.builds import BUILD
 from airflow_provider_apify.emulator import Emulator, Fault
 from airflow_provider_apify.hooks.apify import ApifyHook
-from airflow_provider_apify.operators.hold import Hold
+from airflow_provider_apify.lifecycle.hold import Hold
 from tests.integration.conftest import operator, sensor, start_build
 from tests.runner import Runner, Supervisor
 
@@ -69,7 +70,7 @@ def test_no_error_tells_the_token(fault: Fault, apify: Emulator, supervisor: Sup
     def call_async() -> Any:
         async def send() -> None:
             async with hook.shared_transport() as transport:
-                await transport.send(api.get_build(build_id))
+                await transport.send(endpoints.get_job(BUILD, build_id))
 
         return asyncio.run(send())
 

@@ -29,7 +29,7 @@ RELEASES = {path.stem: json.loads(path.read_text()) for path in Path(__file__).w
 ENDS = {
     "succeeded": (("success", None), ("success", None)),
     "failed": (("up_for_retry", "ApifyBuildFailed"), ("failed", "ApifyBuildFailedFinal")),
-    "deadline": (("up_for_retry", "ApifyBuildTimeout"), ("failed", "ApifyBuildSensorTimeout")),
+    "deadline": (("up_for_retry", "ApifyJobTimeout"), ("failed", "ApifyJobSensorTimeout")),
     "gone": (("failed", "ApifyNotFoundError"), ("failed", "ApifyNotFoundError")),
 }
 

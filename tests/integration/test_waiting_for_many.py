@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_apify.emulator import Emulator, Fault
-from airflow_provider_apify.exceptions import ApifyBuildTimeout
+from airflow_provider_apify.exceptions import ApifyJobTimeout
 from airflow_provider_apify.hooks import async_transport, polls
 from airflow_provider_apify.hooks.apify import ApifyHook
 from tests.integration.conftest import start_build
@@ -218,7 +218,7 @@ def test_without_long_polls_the_list_serves_all(apify: Emulator, supervisor: Sup
 def test_a_list_of_several_pages_is_read_as_far_as_needed(
     apify: Emulator, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("airflow_provider_apify.api.requests.PAGE_LIMIT", 4)
+    monkeypatch.setattr("airflow_provider_apify.api.endpoints.PAGE_LIMIT", 4)
     monkeypatch.setattr(polls.api.list_user_builds, "__kwdefaults__", {"limit": 4, "offset": 0})
     connect(supervisor, wait_seconds=0)
     apify.build_seconds = 1
@@ -240,7 +240,7 @@ def test_the_deadline_comes_in_line_too(apify: Emulator, supervisor: Supervisor)
         return await asyncio.gather(*waits, return_exceptions=True)
 
     begun = time.monotonic()
-    assert [type(result) for result in asyncio.run(run())] == [ApifyBuildTimeout] * 2
+    assert [type(result) for result in asyncio.run(run())] == [ApifyJobTimeout] * 2
     assert time.monotonic() - begun >= 1
 
 

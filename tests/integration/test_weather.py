@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_apify.emulator import Emulator, Fault
-from airflow_provider_apify.exceptions import ApifyBuildTimeout
+from airflow_provider_apify.exceptions import ApifyJobTimeout
 from airflow_provider_apify.hooks.apify import ApifyHook
 from airflow_provider_apify.jobs import wait
 from tests.integration.conftest import operator, sensor, start_build, starts
@@ -250,9 +250,9 @@ def test_a_certificate_is_waited_out_while_a_build_is_polled(
     """As while a company's proxy has its certificate renewed."""
     with Emulator(ssl_certfile=certificate) as other:
         supervisor.connections["apify_default"]["host"] = other.url
-        with pytest.raises(ApifyBuildTimeout, match=r"it could not be seen.\n.*certificate"):
+        with pytest.raises(ApifyJobTimeout, match=r"it could not be seen.\n.*certificate"):
             ApifyHook().wait_for_build("known", timeout=1)
-        with pytest.raises(ApifyBuildTimeout, match=r"it could not be seen.\n.*certificate"):
+        with pytest.raises(ApifyJobTimeout, match=r"it could not be seen.\n.*certificate"):
             asyncio.run(ApifyHook().wait_for_build_async("known", deadline=time.time() + 1))
         runner.reschedules = 1
         assert runner.run(sensor("known", **SENSORS["reschedule"])).state == "up_for_reschedule"

@@ -101,7 +101,7 @@ def test_the_deadline_of_a_deferred_task_aborts_its_build(
     run = start("deferred_with_timeout", "~endless")
     assert airflow.wait_for_run("deferred_with_timeout", run) == "failed"
     builds_are(apify, "ABORTED")
-    assert "ApifyBuildTimeout" in airflow.task_log("deferred_with_timeout", run, "build")
+    assert "ApifyJobTimeout" in airflow.task_log("deferred_with_timeout", run, "build")
 
 
 def test_an_evicted_worker_leaves_the_build_to_the_retry(

@@ -99,7 +99,7 @@ class Watched:
 
         assert tasks["late"]["state"] == "failed"
         log = self.airflow.task_log(DAG, self.run, "late")
-        assert "ApifyBuildTimeout" in log
+        assert "ApifyJobTimeout" in log
         fired = [seconds(line.split()[0]) for line in log.splitlines() if "Trigger fired event" in line]
         asked = [request.at for request in self.apify.requests if self.late in request.path and request.at > since]
         assert fired, log

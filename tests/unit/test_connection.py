@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from airflow_provider_apify.hooks.connection import Settings
+from airflow_provider_apify.client.settings import Settings
 from tests.network import self_signed
 
 TOKEN, PROXY_PASSWORD = "apify_api_S3cr3t", "pr0xyS3cr3t"
@@ -339,7 +339,7 @@ def test_extra_is_read_from_its_text() -> None:
 def test_an_unknown_field_is_warned_of_once_a_process(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("airflow_provider_apify.hooks.connection._warned", set())
+    monkeypatch.setattr("airflow_provider_apify.client.settings._warned", set())
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
             settings(time_out=5, Proxy=PROXY_PASSWORD, nonsense=PROXY_PASSWORD, timeout=5)

@@ -11,10 +11,10 @@ import requests
 import urllib3.exceptions
 from requests.auth import AuthBase
 
-from airflow_provider_apify.api.errors import ApiError, NetworkError
-from airflow_provider_apify.api.requests import Repeat, Request
-from airflow_provider_apify.hooks import answers
-from airflow_provider_apify.hooks.connection import Settings
+from airflow_provider_apify.api.endpoints import Answer, Request
+from airflow_provider_apify.api.errors import NETWORK, ApiError, Repeat, unreadable
+from airflow_provider_apify.client import wire
+from airflow_provider_apify.client.settings import Settings
 
 #: What is raised while an answer is read.
 _BROKEN = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
@@ -38,7 +38,7 @@ class SyncTransport:
 
     def send(self, request: Request, fingerprint: object = "") -> Any:
         """
-        Send ``request`` once and give its ``data``.
+        Send ``request`` once and give what it is answered with.
 
         :raises ApiError: see :mod:`airflow_provider_apify.api.errors`.
         """
@@ -48,11 +48,14 @@ class SyncTransport:
         session = self._new_session() if fresh else self._session
         try:
             response = self._open(session, request, fingerprint)
-            self.clock_offset = answers.clock_offset(response.headers.get("Date"))
+            self.clock_offset = wire.clock_offset(response.headers.get("Date"))
+            if request.answer is Answer.RECORD and response.is_redirect:
+                with response:
+                    response = self._stored(request, response.headers["Location"])
             with response:
-                body = b"".join(self._chunks(request, response, answers.BODY_LIMIT + 1))
-            body = answers.without(self.settings.token, response.status_code, body)
-            return answers.read(request, response.status_code, response.headers.get("Retry-After"), body)
+                body = b"".join(self._chunks(request, response, wire.BODY_LIMIT + 1))
+            body = wire.redacted(self.settings.token, response.status_code, body)
+            return wire.read(request, response.status_code, response.headers.get("Retry-After"), body)
         finally:
             if fresh:
                 session.close()
@@ -64,8 +67,8 @@ class SyncTransport:
             for chunk in self._chunks(request, response, None):
                 tail = (tail + chunk)[-limit:]
             if response.status_code != 200:
-                tail = answers.without(self.settings.token, response.status_code, tail)
-                answers.read(request, response.status_code, response.headers.get("Retry-After"), tail)
+                tail = wire.redacted(self.settings.token, response.status_code, tail)
+                wire.read(request, response.status_code, response.headers.get("Retry-After"), tail)
             return tail
 
     def _new_session(self) -> requests.Session:
@@ -82,8 +85,9 @@ class SyncTransport:
         try:
             return session.request(
                 request.method,
-                self.settings.base_url + request.target,
-                headers=answers.headers(fingerprint),
+                wire.address(self.settings.base_url, request),
+                data=request.body,
+                headers=wire.headers(request, fingerprint),
                 timeout=(self.settings.timeout, request.wait + self.settings.timeout),
                 allow_redirects=False,
                 stream=True,
@@ -91,7 +95,21 @@ class SyncTransport:
         except requests.RequestException as error:
             raise _network_error(request, error) from None
         except OSError:  # requests finds no ca_bundle any more
-            raise answers.no_answer(request, "request", sent=False) from None
+            raise wire.no_answer(request, "request", sent=False) from None
+
+    def _stored(self, request: Request, address: str) -> requests.Response:
+        """Get a record from where Apify has put it: the address is signed, so it goes into no message."""
+        session = self._new_session()
+        session.auth = None
+        # Only an emulator is reached over http.
+        if not address.startswith(
+            "https://" if self.settings.base_url.startswith("https") else ("https://", "http://")
+        ):
+            raise unreadable(str(request), 302, "it redirects to an address that is not https")
+        try:
+            return session.get(address, timeout=self.settings.timeout, allow_redirects=False, stream=True)
+        except requests.RequestException as error:
+            raise _network_error(request, error) from None
 
     def _chunks(self, request: Request, response: requests.Response, most: int | None) -> Iterator[bytes]:
         """Read an answer as it comes, at most ``most`` bytes of it, within its time even if it only trickles."""
@@ -104,7 +122,7 @@ class SyncTransport:
                 if most is not None and size >= most:
                     return
                 if time.monotonic() > ends:
-                    raise NetworkError(f"The answer to {request} trickles in too slowly. Retry later.", sent=True)
+                    raise ApiError(f"The answer to {request} trickles in too slowly. Retry later.", NETWORK)
         except _BROKEN as error:
             raise _network_error(request, error) from None
 
@@ -132,7 +150,7 @@ def _network_error(request: Request, error: BaseException) -> ApiError:
         # urllib3 says so, too, of a connection through the proxy that is cut after the request was sent.
         unsent = not isinstance(reason.original_error, ConnectionError)
     kind = "certificate" if certificate else _kind(error, reason)
-    return answers.no_answer(request, kind, sent=not unsent, certificate=certificate)
+    return wire.no_answer(request, kind, sent=not unsent, certificate=certificate)
 
 
 def _certificate_error(error: object) -> ssl.SSLCertVerificationError | None:

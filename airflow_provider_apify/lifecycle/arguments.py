@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from airflow.providers.common.compat.sdk import conf
 
-from airflow_provider_apify.api import requests as api
+from airflow_provider_apify.api.endpoints import check_wait
 from airflow_provider_apify.exceptions import ApifyConfigurationError
 
 T = TypeVar("T")
@@ -116,11 +116,11 @@ def wait_for_finish(value: Any) -> int | None:
     :raises ApifyConfigurationError: it is something else.
     """
     number = _number(value)
-    return checked(api.check_wait, int(number) if isinstance(number, float) and number.is_integer() else number)
+    return checked(check_wait, int(number) if isinstance(number, float) and number.is_integer() else number)
 
 
 def checked(check: Callable[[Any], T], value: Any) -> T:
-    """Read an argument by a check of ``api.requests``, whose ``ValueError`` becomes an ``ApifyConfigurationError``."""
+    """Read an argument by a check of ``api``, whose ``ValueError`` becomes an ``ApifyConfigurationError``."""
     try:
         return check(value)
     except ValueError as error:

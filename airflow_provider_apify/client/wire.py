@@ -8,10 +8,14 @@ import ssl
 import time
 from email.utils import parsedate_to_datetime
 from typing import Any
+from urllib.parse import urlsplit
+
+from urllib3.exceptions import InvalidHeader
+from urllib3.util import Retry
 
 from airflow_provider_apify._version import __version__
 from airflow_provider_apify.api import errors
-from airflow_provider_apify.api.requests import Request
+from airflow_provider_apify.api.endpoints import Answer, Request
 
 #: Largest answer that is read, in bytes. A page of 1000 builds has about one megabyte.
 BODY_LIMIT = 32 * 1024 * 1024
@@ -19,18 +23,35 @@ BODY_LIMIT = 32 * 1024 * 1024
 USER_AGENT = f"airflow-provider-apify/{__version__} (Python/{platform.python_version()})"
 
 
-def headers(fingerprint: object = "") -> dict[str, str]:
-    """Give the headers of a request: who asks, as Apify wants integrations to say it (API §9)."""
-    return {
-        "Accept": "application/json",
+def address(base_url: str, request: Request) -> str:
+    """
+    Give the address of a request below ``base_url``: whatever its path, the token goes to that host alone.
+
+    :raises ValueError: it would go elsewhere; nothing may be sent.
+    """
+    url = base_url + request.target
+    base, parts = urlsplit(base_url), urlsplit(url)
+    if (parts.scheme, parts.netloc) != (base.scheme, base.netloc) or not request.path.startswith("/v2/"):
+        raise ValueError(f"{request} does not lead to {base_url}: its path must begin with /v2/")
+    return url
+
+
+def headers(request: Request, fingerprint: object = "") -> dict[str, str]:
+    """
+    Give the headers of a request: who asks, as Apify wants integrations to say it
+    (https://docs.apify.com/platform/integrations).
+    """
+    given = {
+        "Accept": "application/json" if request.answer is Answer.DATA else "*/*",
         "User-Agent": f"{USER_AGENT} {fingerprint}".strip(),
         "x-apify-integration-platform": "airflow",
     }
+    return {**given, "Content-Type": request.content_type} if request.content_type else given
 
 
 def read(request: Request, status: int, retry_after: str | None, body: bytes) -> Any:
     """
-    Give the ``data`` of an answer.
+    Give what the answer to ``request`` holds, as its :class:`Answer` says.
 
     :raises ApiError: the answer is an error, or is not what the API sends.
     """
@@ -40,13 +61,26 @@ def read(request: Request, status: int, retry_after: str | None, body: bytes) ->
         raise errors.from_answer(str(request), status, body, seconds_of(retry_after))
     if len(body) > BODY_LIMIT:
         raise errors.unreadable(str(request), status, f"it is larger than {BODY_LIMIT} bytes")
-    answer = _loaded(body)
-    if answer is _NO_JSON:
-        kind = "an HTML page" if body.lstrip()[:1] == b"<" else "cut off or no JSON at all"
-        raise errors.unreadable(str(request), status, f"it is {kind}")
-    if not isinstance(answer, dict) or "data" not in answer:
-        raise errors.unreadable(str(request), status, "it has no field 'data'")
-    return answer["data"]
+    if request.answer is Answer.RECORD:
+        return body
+    if request.answer is Answer.TEXT:
+        return body.decode(errors="replace")
+    if request.answer is Answer.ANY and not body:
+        return None
+    is_page = body.lstrip()[:1] == b"<"
+    found = _loaded(body)
+    if found is _NO_JSON and request.answer is Answer.ANY and not is_page:
+        return body.decode(errors="replace")
+    if found is _NO_JSON:
+        why = "an HTML page" if is_page else "cut off or no JSON at all"
+        raise errors.unreadable(str(request), status, f"it is {why}")
+    if request.answer is Answer.JSON:
+        return found
+    if isinstance(found, dict) and "data" in found:
+        return found["data"]
+    if request.answer is Answer.ANY:
+        return found
+    raise errors.unreadable(str(request), status, "it has no field 'data'")
 
 
 _NO_JSON = object()
@@ -60,19 +94,16 @@ def _loaded(body: bytes) -> Any:
         return _NO_JSON
 
 
-def without(token: str, status: int, body: bytes) -> bytes:
+def redacted(token: str, status: int, body: bytes) -> bytes:
     """Take the token out of an answer that becomes an exception, in case a proxy quotes the request."""
     return body if 200 <= status < 300 else body.replace(token.encode(), b"***")
 
 
 def seconds_of(retry_after: str | None) -> float | None:
     """Read a ``Retry-After`` header, seconds or an HTTP date; ``None`` for none or nonsense."""
-    text = (retry_after or "").strip()
-    if text.isascii() and text.isdigit():
-        return float(text[:9])
     try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
-    except (ValueError, TypeError, OverflowError):
+        return float(Retry().parse_retry_after(retry_after or ""))
+    except (InvalidHeader, ValueError, TypeError, OverflowError):
         return None
 
 
@@ -101,7 +132,7 @@ _KINDS = {
 
 def no_answer(
     request: Request, kind: str, *, sent: bool, certificate: ssl.SSLCertVerificationError | None = None
-) -> errors.NetworkError:
+) -> errors.ApiError:
     """
     Give the error for a request that got no complete answer; both transports say the same.
 
@@ -111,9 +142,9 @@ def no_answer(
     known = "" if sent else " Nothing was sent."
     # OpenSSL's words name the host at most.
     why = getattr(certificate, "verify_message", "").rstrip(".") or "OpenSSL does not say why"
-    return errors.NetworkError(
+    return errors.ApiError(
         f"No answer from Apify to {request}: {what.replace('%s', why).rstrip('.')}.{known}"
         + (f"\n{advice}." if advice else ""),
-        sent=sent,
-        transient=kind != "certificate",
+        errors.CERTIFICATE if kind == "certificate" else errors.NETWORK,
+        outcome_unknown=sent,
     )

@@ -1,8 +1,9 @@
-"""api/requests.py: what goes on the wire, and that no argument can leave its place in it."""
+"""api/endpoints.py: what goes on the wire, and that no argument can leave its place in it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -12,42 +13,46 @@ import yarl
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from airflow_provider_apify.api import requests as api
-from airflow_provider_apify.api.requests import Repeat, Request
+from airflow_provider_apify.api import builds, endpoints
+from airflow_provider_apify.api.builds import BUILD
+from airflow_provider_apify.api.endpoints import Request
+from airflow_provider_apify.api.errors import Repeat
 
 BASE = "https://api.apify.com"
 BY_ACTOR: dict[str, Callable[[str], Request]] = {
-    "start_build": lambda actor_id: api.start_build(actor_id, version="0.1"),
-    "list_builds": api.list_builds,
-    "get_actor": api.get_actor,
+    "start_build": lambda actor_id: builds.start_build(actor_id, version="0.1").request,
+    "list_builds": lambda actor_id: endpoints.list_jobs(builds.collection(actor_id)),
+    "get_actor": endpoints.get_actor,
 }
 BY_BUILD: dict[str, Callable[[str], Request]] = {
-    "get_build": api.get_build,
-    "abort_build": api.abort_build,
-    "get_build_log": api.get_build_log,
+    "get_build": partial(endpoints.get_job, BUILD),
+    "abort_build": partial(endpoints.abort_job, BUILD),
+    "get_build_log": partial(endpoints.get_job_log, BUILD),
 }
 BY_ID = {**BY_ACTOR, **BY_BUILD}
-FULL_START = api.start_build("ACTOR", version="0.1", tag="beta", use_cache=True, beta_packages=False, wait_for_finish=5)
+FULL_START = builds.start_build(
+    "ACTOR", version="0.1", tag="beta", use_cache=True, beta_packages=False, wait_for_finish=5
+).request
 
 
 @pytest.mark.parametrize(
     ("request_", "sent"),
     [
-        (api.start_build("a1", version="0.1"), "POST /v2/acts/a1/builds?version=0.1"),
-        (api.list_builds("a1"), "GET /v2/acts/a1/builds?desc=true&limit=1000"),
+        (builds.start_build("a1", version="0.1").request, "POST /v2/acts/a1/builds?version=0.1"),
+        (endpoints.list_jobs(builds.collection("a1")), "GET /v2/acts/a1/builds?desc=true&limit=1000"),
         (
-            api.list_builds("a1", limit=5, desc=False),
+            endpoints.list_jobs(builds.collection("a1"), limit=5, desc=False),
             "GET /v2/acts/a1/builds?desc=false&limit=5",
         ),
-        (api.list_user_builds(), "GET /v2/actor-builds?desc=true&limit=1000"),
-        (api.list_user_builds(limit=5, offset=10), "GET /v2/actor-builds?desc=true&limit=5&offset=10"),
-        (api.get_build("b1"), "GET /v2/actor-builds/b1"),
-        (api.get_build("b1", wait_for_finish=0), "GET /v2/actor-builds/b1"),
-        (api.get_build("b1", wait_for_finish=60), "GET /v2/actor-builds/b1?waitForFinish=60"),
-        (api.abort_build("b1"), "POST /v2/actor-builds/b1/abort"),
-        (api.get_build_log("b1"), "GET /v2/actor-builds/b1/log"),
-        (api.get_actor("a1"), "GET /v2/acts/a1"),
-        (api.get_user(), "GET /v2/users/me"),
+        (endpoints.list_jobs(BUILD.path), "GET /v2/actor-builds?desc=true&limit=1000"),
+        (endpoints.list_jobs(BUILD.path, limit=5, offset=10), "GET /v2/actor-builds?desc=true&limit=5&offset=10"),
+        (endpoints.get_job(BUILD, "b1"), "GET /v2/actor-builds/b1"),
+        (endpoints.get_job(BUILD, "b1", wait_for_finish=0), "GET /v2/actor-builds/b1"),
+        (endpoints.get_job(BUILD, "b1", wait_for_finish=60), "GET /v2/actor-builds/b1?waitForFinish=60"),
+        (endpoints.abort_job(BUILD, "b1"), "POST /v2/actor-builds/b1/abort"),
+        (endpoints.get_job_log(BUILD, "b1"), "GET /v2/actor-builds/b1/log"),
+        (endpoints.get_actor("a1"), "GET /v2/acts/a1"),
+        (endpoints.get_user(), "GET /v2/users/me"),
     ],
 )
 def test_method_path_and_query(request_: Request, sent: str) -> None:
@@ -68,12 +73,17 @@ def test_method_path_and_query(request_: Request, sent: str) -> None:
     ],
 )
 def test_every_parameter_of_the_start_request(arguments: dict[str, Any], query: dict[str, str]) -> None:
-    target = api.start_build("a1", version="0.10", **arguments).target
+    target = builds.start_build("a1", version="0.10", **arguments).request.target
     assert dict(parse_qsl(urlsplit(target).query)) == {"version": "0.10", **query}
 
 
 def test_a_request_names_the_longest_wait_it_asks_for() -> None:
-    waits = [api.get_build("b1", wait_for_finish=60), FULL_START, api.get_build("b1"), api.abort_build("b1")]
+    waits = [
+        endpoints.get_job(BUILD, "b1", wait_for_finish=60),
+        FULL_START,
+        endpoints.get_job(BUILD, "b1"),
+        endpoints.abort_job(BUILD, "b1"),
+    ]
     assert [request.wait for request in waits] == [60, 5, 0, 0]
 
 
@@ -99,7 +109,7 @@ def test_a_request_is_named_without_its_query() -> None:
     ],
 )
 def test_forms_of_an_actor_id(actor_id: str, segment: str) -> None:
-    assert api.get_actor(actor_id).path == f"/v2/acts/{segment}"
+    assert endpoints.get_actor(actor_id).path == f"/v2/acts/{segment}"
 
 
 @pytest.mark.parametrize(
@@ -117,8 +127,8 @@ def test_forms_of_an_actor_id(actor_id: str, segment: str) -> None:
     ],
 )
 def test_ids_with_blanks_and_addresses_of_pages_are_understood(written: str, read: str) -> None:
-    assert api.check_actor_id(written) == read
-    assert api.get_actor(written).path == f"/v2/acts/{read.replace('/', '~')}"
+    assert endpoints.check_actor_id(written) == read
+    assert endpoints.get_actor(written).path == f"/v2/acts/{read.replace('/', '~')}"
 
 
 @pytest.mark.parametrize(
@@ -133,7 +143,7 @@ def test_ids_with_blanks_and_addresses_of_pages_are_understood(written: str, rea
     ],
 )
 def test_any_other_address_is_refused_and_its_secrets_not_shown(address: str) -> None:
-    for make in (api.get_actor, api.get_build):
+    for make in (endpoints.get_actor, BY_BUILD["get_build"]):
         with pytest.raises(ValueError, match=r"must be an? .* id.*; got '[a-z]") as caught:
             make(address)
         assert "secret" not in str(caught.value)
@@ -156,18 +166,18 @@ def test_any_other_address_is_refused_and_its_secrets_not_shown(address: str) ->
 )
 def test_what_cannot_be_an_actors_id_is_refused_and_a_query_not_shown(odd: str) -> None:
     with pytest.raises(ValueError, match="actor_id must be an Actor's id") as caught:
-        api.get_actor(odd)
+        endpoints.get_actor(odd)
     assert "secret" not in str(caught.value)
 
 
 def test_a_build_number_is_no_id() -> None:
     for number in ("0.0.1", " 12.34.567 ", "https://console.apify.com/actors/zdc3Pyhyz3m8vjDeM#/builds/0.0.1"):
         with pytest.raises(ValueError, match=r"^build_id must be a build's id.*by id, not by number"):
-            api.get_build(number)
+            endpoints.get_job(BUILD, number)
 
 
 def test_a_slash_in_a_build_id_stays_in_its_segment() -> None:
-    assert api.get_build("jane/shop").path == "/v2/actor-builds/jane%2Fshop"
+    assert endpoints.get_job(BUILD, "jane/shop").path == "/v2/actor-builds/jane%2Fshop"
 
 
 @pytest.mark.parametrize("bad", ["", " ", "\r\n", "None", " None ", ".", "..", " .. ", None, 5, b"b1"], ids=repr)
@@ -181,9 +191,9 @@ def test_what_is_no_id_is_refused_by_name(name: str, bad: Any) -> None:
 @pytest.mark.parametrize(
     ("parameter", "make"),
     [
-        ("actor_id", lambda text: api.get_actor(text)),
-        ("build_id", lambda text: api.get_build(text)),
-        ("tag", lambda text: api.start_build("a1", version="0.1", tag=text)),
+        ("actor_id", lambda text: endpoints.get_actor(text)),
+        ("build_id", lambda text: endpoints.get_job(BUILD, text)),
+        ("tag", lambda text: builds.start_build("a1", version="0.1", tag=text)),
     ],
 )
 def test_text_that_no_url_can_hold_is_refused_by_name(parameter: str, make: Callable[[str], Request]) -> None:
@@ -238,7 +248,7 @@ def test_no_id_can_leave_its_place(send: Callable[[Request], str], name: str, id
 @example("a&useCache=true#x\r\n")
 def test_no_tag_can_add_a_parameter(tag: str) -> None:
     try:
-        request = api.start_build("a1", version="0.1", tag=tag)
+        request = builds.start_build("a1", version="0.1", tag=tag).request
     except ValueError:
         assert not tag.strip()
         return
@@ -250,7 +260,7 @@ def test_no_tag_can_add_a_parameter(tag: str) -> None:
 
 @pytest.mark.parametrize("version", ["0.0", "0.1", "0.10", "99.99"])
 def test_versions_that_are_some(version: str) -> None:
-    assert api.check_version(version) == version
+    assert builds.check_version(version) == version
 
 
 @pytest.mark.parametrize(
@@ -258,27 +268,27 @@ def test_versions_that_are_some(version: str) -> None:
 )
 def test_versions_that_are_none(version: str) -> None:
     with pytest.raises(ValueError, match=r"^version must be MAJOR\.MINOR"):
-        api.start_build("a1", version=version)
+        builds.start_build("a1", version=version)
 
 
 @pytest.mark.parametrize("version", [0.1, 1, None])
 def test_a_version_that_is_a_number_is_told_to_be_quoted(version: Any) -> None:
     with pytest.raises(ValueError, match=r"^version must be a string.*Quote it"):
-        api.start_build("a1", version=version)
+        builds.start_build("a1", version=version)
 
 
 @pytest.mark.parametrize("tag", ["", " \n", 5, True], ids=repr)
 def test_a_tag_that_is_none_is_refused_by_name(tag: Any) -> None:
     with pytest.raises(ValueError, match=r"^tag must be"):
-        api.start_build("a1", version="0.1", tag=tag)
+        builds.start_build("a1", version="0.1", tag=tag)
 
 
 @pytest.mark.parametrize("seconds", [-1, 61, 5.0, "5", True], ids=repr)
 @pytest.mark.parametrize(
     "make",
     [
-        lambda seconds: api.start_build("a1", version="0.1", wait_for_finish=seconds),
-        lambda seconds: api.get_build("b1", wait_for_finish=seconds),
+        lambda seconds: builds.start_build("a1", version="0.1", wait_for_finish=seconds),
+        lambda seconds: endpoints.get_job(BUILD, "b1", wait_for_finish=seconds),
     ],
     ids=["start_build", "get_build"],
 )
@@ -291,13 +301,13 @@ def test_a_wait_out_of_range_is_refused_by_name(make: Callable[[Any], Request], 
     "request_",
     [
         FULL_START,
-        api.list_builds("ACTOR", limit=5),
-        api.list_user_builds(limit=5, offset=10),
-        api.get_build("BUILD", wait_for_finish=5),
-        api.abort_build("BUILD"),
-        api.get_build_log("BUILD"),
-        api.get_actor("ACTOR"),
-        api.get_user(),
+        endpoints.list_jobs(builds.collection("ACTOR"), limit=5),
+        endpoints.list_jobs(BUILD.path, limit=5, offset=10),
+        endpoints.get_job(BUILD, "BUILD", wait_for_finish=5),
+        endpoints.abort_job(BUILD, "BUILD"),
+        endpoints.get_job_log(BUILD, "BUILD"),
+        endpoints.get_actor("ACTOR"),
+        endpoints.get_user(),
     ],
     ids=str,
 )

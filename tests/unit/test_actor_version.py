@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from airflow_provider_apify.api.model import Actor, ActorVersion
-from airflow_provider_apify.jobs.version import version_to_build
+from airflow_provider_apify.api.builds import Actor, ActorVersion, version_to_build
 
 ONLY, LATEST, UNTAGGED = (
     "it is the only version",

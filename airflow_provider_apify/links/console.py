@@ -1,4 +1,4 @@
-"""The button from a task to its build in Apify Console."""
+"""The button from a task to its job in Apify Console."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from airflow.sdk.types import TaskInstanceKey
 
 
-class ApifyBuildLink(BaseOperatorLink):
+class ApifyConsoleLink(BaseOperatorLink):
     """
-    The build's page. There from the moment the build is known, while the task waits and after it.
+    The page of the task's job. There from the moment the job is known, while the task waits and after it.
 
     Airflow asks the worker for the link whenever the task leaves it, and shows what it then put into XCom.
     """

@@ -1,32 +1,45 @@
-"""What an Airflow connection of type ``apify`` says, checked once and resolved for both transports."""
+"""What an Airflow connection of type ``apify`` says: checked, resolved for both transports, and read again in time."""
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import json
 import logging
 import os
 import re
 import ssl
+import time
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
 import requests
+from airflow.providers.common.compat.sdk import AirflowNotFoundException
 from requests.utils import select_proxy
 from urllib3.util import parse_url
 from yarl import URL
 
-from airflow_provider_apify.api.requests import MAX_WAIT_SECONDS
+from airflow_provider_apify import compat
+from airflow_provider_apify.api.endpoints import MAX_WAIT_SECONDS
+from airflow_provider_apify.api.errors import NETWORK, ApiError
+from airflow_provider_apify.exceptions import ApifyConfigurationError, ApifyConnectionNotFoundError
 from airflow_provider_apify.get_provider_info import get_provider_info
+
+if TYPE_CHECKING:
+    from airflow.sdk import Connection
 
 log = logging.getLogger(__name__)
 
 DEFAULT_HOST = "api.apify.com"
 DEFAULT_TIMEOUT = 30.0
-DEFAULT_CONNECTIONS = 1000
+#: Seconds after which a refused token is read again from the Airflow connection: it may have been replaced.
+RENEW_AFTER = 5.0
+#: Seconds after which a triggerer reads the connection again, so that a changed one is picked up; and for how long what
+#: it knows serves if that fails.
+SETTINGS_TTL, STALE_FOR = 60.0, 10.0
 
 
 @dataclass(frozen=True)
@@ -40,7 +53,6 @@ class Settings:
     :param ca_bundle: file or directory of certificate authorities to trust, or ``None`` for certifi's.
     :param timeout: seconds to connect, and to wait for the next part of an answer beyond a long-poll.
     :param wait_seconds: longest long-poll, 0 to 60.
-    :param connections: most long-polls that a triggerer has open at a time, 1 to 10000.
     :param console_url: what links to Apify Console begin with, or ``None`` to leave that to Apify.
     """
 
@@ -50,7 +62,6 @@ class Settings:
     ca_bundle: str | None = None
     timeout: float = DEFAULT_TIMEOUT
     wait_seconds: int = MAX_WAIT_SECONDS
-    connections: int = DEFAULT_CONNECTIONS
     console_url: str | None = None
 
     @classmethod
@@ -86,7 +97,6 @@ class Settings:
                 ca_bundle=_ca_bundle(extra, environment["verify"]),
                 timeout=_seconds(extra, "timeout", DEFAULT_TIMEOUT, least=1, most=600),
                 wait_seconds=int(_seconds(extra, "wait_seconds", MAX_WAIT_SECONDS, least=0, most=MAX_WAIT_SECONDS)),
-                connections=int(_number(extra, "connections", DEFAULT_CONNECTIONS, least=1, most=10000)),
                 console_url=_console_url(extra),
             )
         except ValueError as error:
@@ -101,6 +111,105 @@ class Settings:
             secret = parts.password or parts.username or ""
             found += [str(self.proxy), secret, unquote(secret)]
         return found
+
+
+class Source:
+    """
+    An Airflow connection as :class:`Settings`: read when first needed, and again when it may have changed.
+
+    A worker, which is there for one task, reads it again only after its token was refused; a triggerer also after
+    ``SETTINGS_TTL`` seconds.
+
+    :param conn_id: the Airflow connection.
+    :param settings: use these, and never ask Airflow.
+    """
+
+    def __init__(self, conn_id: str, settings: Settings | None = None) -> None:
+        self.conn_id = conn_id
+        #: As last read.
+        self.settings = settings
+        self._fixed = settings is not None
+        self._read_at = 0.0
+        self._reading = asyncio.Lock()
+
+    def current(self) -> Settings:
+        """
+        Give the settings, in a worker.
+
+        :raises ApifyConnectionNotFoundError: Airflow has no such connection.
+        :raises ApifyConfigurationError: it cannot be used.
+        """
+        if self.settings is not None:
+            return self.settings
+        try:
+            connection = compat.get_connection(self.conn_id)
+        except AirflowNotFoundException:
+            raise self._missing() from None
+        return self._checked(connection)
+
+    def renewed(self, refused: Settings) -> Settings:
+        """Give the settings after those were ``refused``: newer ones, unless they were read just now."""
+        if self._is_old(refused):
+            self.settings = None
+        return self.current()
+
+    async def current_async(self, *, newest: bool = False) -> Settings:
+        """
+        Give the settings, on an event loop.
+
+        :param newest: read them again, unless that was just now.
+        :raises ApiError: they could not be read, which passes.
+        :raises ApifyConfigurationError: the connection cannot be used.
+        """
+        async with self._reading:
+            age = time.monotonic() - self._read_at
+            if self.settings is not None and (self._fixed or age < (RENEW_AFTER if newest else SETTINGS_TTL)):
+                return self.settings
+            try:
+                return self._checked(await compat.get_connection_async(self.conn_id))
+            except Exception as error:
+                if self.settings is not None:
+                    # What worked before continues to work; not every request is to try again.
+                    self._read_at = time.monotonic() - SETTINGS_TTL + STALE_FOR
+                    return self.settings
+                if isinstance(error, ApifyConfigurationError):
+                    raise
+                if isinstance(error, AirflowNotFoundException):
+                    error = self._missing()
+                # The task that defers has read it, so it was there: this passes, or the deadline comes.
+                raise ApiError(f"The connection could not be read: {error}", NETWORK, outcome_unknown=False) from None
+
+    async def renewed_async(self, refused: Settings) -> Settings:
+        """Give the settings after those were ``refused``, as :meth:`renewed` does."""
+        return await self.current_async(newest=self._is_old(refused))
+
+    def _is_old(self, refused: Settings) -> bool:
+        """Whether nobody has read newer settings than the ``refused``, and the last reading was some seconds ago."""
+        return not self._fixed and self.settings is refused and time.monotonic() - self._read_at >= RENEW_AFTER
+
+    def _checked(self, connection: Connection) -> Settings:
+        try:
+            settings = Settings.of(
+                self.conn_id,
+                host=connection.host,
+                port=connection.port,
+                login=connection.login,
+                conn_type=connection.conn_type,
+                password=connection.password,
+                # Not extra_dejson: what is no JSON, it takes for nothing.
+                extra=connection.extra,
+            )
+        except ValueError as error:
+            raise ApifyConfigurationError(str(error)) from None
+        compat.mask([*settings.secrets, connection.extra_dejson])
+        self.settings, self._read_at = settings, time.monotonic()
+        return settings
+
+    def _missing(self) -> ApifyConnectionNotFoundError:
+        return ApifyConnectionNotFoundError(
+            f"Airflow has no connection {self.conn_id!r}.\nCorrect apify_conn_id of the task, or add the connection:"
+            f" airflow connections add {self.conn_id} --conn-type apify --conn-password YOUR_APIFY_TOKEN"
+        )
 
 
 def _token(password: str | None, login: str | None, conn_type: str | None) -> str:

@@ -1,4 +1,4 @@
-"""outcome.py: a trigger's event is checked before use."""
+"""lifecycle/deferral.py: a trigger's event is checked before use."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_apify import exceptions, outcome
+from airflow_provider_apify import exceptions
 from airflow_provider_apify.api import errors
-from airflow_provider_apify.api.model import Build
+from airflow_provider_apify.api.builds import BUILD, Build
+from airflow_provider_apify.client.failures import as_airflow_error
+from airflow_provider_apify.lifecycle.deferral import read_event
+from airflow_provider_apify.lifecycle.events import to_event
 
 SUMMARY = Build("b1", "SUCCEEDED", act_id="a1", build_number="0.1.7").summary()
 
@@ -24,7 +27,7 @@ def ended(**changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("build_id", ["b1", None])
 def test_the_event_of_a_build_that_ended_gives_its_summary(status: str, build_id: str | None) -> None:
     event = json.loads(json.dumps(ended(status=status)))
-    assert outcome.ended(event, build_id) == {**SUMMARY, "status": status}
+    assert read_event(BUILD, event, build_id) == {**SUMMARY, "status": status}
 
 
 @pytest.mark.parametrize(
@@ -53,37 +56,37 @@ def test_the_event_of_a_build_that_ended_gives_its_summary(status: str, build_id
 )
 def test_an_event_that_cannot_be_read_is_refused_with_advice(event: Any) -> None:
     with pytest.raises(exceptions.ApifyException, match=r"event cannot be read.*same release") as caught:
-        outcome.ended(event, "b1")
+        read_event(BUILD, event, "b1")
     assert type(caught.value) is exceptions.ApifyException
 
 
 @pytest.mark.parametrize("build", [ended(build_id=None), {"status": "ended", "build": {"status": "SUCCEEDED"}}])
 def test_an_event_that_names_no_build_is_refused_though_none_is_expected(build: dict[str, Any]) -> None:
     with pytest.raises(exceptions.ApifyException, match="event cannot be read"):
-        outcome.ended(build)
+        read_event(BUILD, build, None)
 
 
 def test_the_message_about_an_event_is_bounded() -> None:
     with pytest.raises(exceptions.ApifyException) as caught:
-        outcome.ended({"status": "x" * 100_000})
+        read_event(BUILD, {"status": "x" * 100_000}, None)
     assert len(str(caught.value)) < 500
 
 
 @pytest.mark.parametrize(
     "error",
     [
-        exceptions.ApifyBuildTimeout("not in time"),
+        exceptions.ApifyJobTimeout("not in time"),
         exceptions.ApifyConfigurationError("no token"),
         exceptions.ApifyException("unforeseen"),
-        exceptions.flavoured(errors.NotFoundError("no such build", status=404, type="record-not-found")),
-        exceptions.flavoured(errors.AuthenticationError("who are you", status=401)),
+        as_airflow_error(errors.ApiError("no such build", errors.NOT_FOUND, status=404, type="record-not-found")),
+        as_airflow_error(errors.ApiError("who are you", errors.AUTHENTICATION, status=401)),
     ],
     ids=lambda error: type(error).__name__,
 )
 def test_an_error_event_gives_back_the_exception_that_the_trigger_met(error: exceptions.ApifyException) -> None:
-    event = json.loads(json.dumps({"status": "error", **exceptions.to_event(error), "build_id": "b1"}))
+    event = json.loads(json.dumps({"status": "error", **to_event(error), "build_id": "b1"}))
     with pytest.raises(type(error), match=str(error)) as caught:
-        outcome.ended(event, "b1")
+        read_event(BUILD, event, "b1")
     assert type(caught.value) is type(error)
     assert getattr(caught.value, "status", None) == getattr(error, "status", None)
 
@@ -101,7 +104,7 @@ json_values = st.recursive(
 @given(json_values)
 def test_any_event_is_a_summary_or_an_exception_of_ours(event: Any) -> None:
     try:
-        summary = outcome.ended(event)
+        summary = read_event(BUILD, event, None)
     except exceptions.ApifyException:
         return
     assert summary["build_id"] and summary["status"] == "SUCCEEDED"
