@@ -32,6 +32,7 @@ from airflow_provider_apify.api.errors import (
     NOT_FOUND,
     PERMISSION,
     ApiError,
+    Kind,
     Repeat,
     may_repeat,
 )
@@ -167,18 +168,16 @@ class Probe:
         ours = self._transport
         nobody = Transport(self._settings, with_token=False)
         wrong = Transport(dataclasses.replace(self._settings, token=f"apify_api_{'0' * 36}"))
-        start = builds.start_build(actor.id, version=known, tag=TAG)
-        bad_version = builds.start_build(actor.id, version=unknown, tag=TAG)
-        bad_actor = builds.start_build(NOBODY, version=known, tag=TAG)
+        start = builds.start_build(actor.id, version=known, tag=TAG).request
+        bad_version = builds.start_build(actor.id, version=unknown, tag=TAG).request
+        bad_actor = builds.start_build(NOBODY, version=known, tag=TAG).request
         self._refused("start of an unknown version", ours, bad_version, "400 or 404", INVALID_REQUEST, NOT_FOUND)
         self._refused("start of an unknown Actor", ours, bad_actor, "404", NOT_FOUND)
         self._refused("start without a token", nobody, start, "401", AUTHENTICATION)
         self._refused("start with a wrong token", wrong, start, "401", AUTHENTICATION)
         self._refused("GET of an unknown build", ours, endpoints.get_job(BUILD, NOBODY), "404", NOT_FOUND)
 
-    def _refused(
-        self, what: str, transport: Transport, request: endpoints.Request, status: str, *kinds: type[ApiError]
-    ) -> None:
+    def _refused(self, what: str, transport: Transport, request: endpoints.Request, status: str, *kinds: Kind) -> None:
         if self._build is not None:
             return
         assumed = f"refused: {status} with a type"
@@ -189,7 +188,7 @@ class Probe:
             if error.transient or error.type == "insufficient-permissions":
                 raise
             seen = f"{error.status}, {error.type or 'no type'}"
-            self._row(what, assumed, seen, isinstance(error, kinds) and error.type is not None)
+            self._row(what, assumed, seen, error.kind in kinds and error.type is not None)
             return
         self._row(what, assumed, "not refused", False)
         if request.repeat is Repeat.STARTS_ANOTHER:
@@ -198,7 +197,7 @@ class Probe:
     def _one_build(self, actor: Actor) -> None:
         # Whatever runs is of the version with this tag, so it most likely builds.
         version = next((item for item in actor.versions if item.build_tag == "latest"), actor.versions[0])
-        answer = Seen(self._ask(builds.start_build(actor.id, version=version.version_number, tag=TAG)))
+        answer = Seen(self._ask(builds.start_build(actor.id, version=version.version_number, tag=TAG).request))
         started = time.time()
         build = self._build = Build.from_api(answer)
         self._say("the build is started")
@@ -313,10 +312,9 @@ class Probe:
         took: dict[str, float] = {}
         while missing and time.time() < since + LOOK:
             for look in list(missing):
-                with suppress(NOT_FOUND, PERMISSION):
-                    if look[2]():
-                        took[look[1]] = time.time() - since
-                        del missing[look]
+                if _is_seen(look[2]):
+                    took[look[1]] = time.time() - since
+                    del missing[look]
             time.sleep(PAUSE if missing else 0)
         for most, what, _ in looks:
             seen = f"after {took[what]:.1f} s" if what in took else f"not within {LOOK:.0f} s"
@@ -344,20 +342,30 @@ class Probe:
         """Abort the build that was started, or may have been, unless it has ended."""
         try:
             if self._build is not None:
-                builds: Iterable[Build] = [self._build]
+                left: Iterable[Build] = [self._build]
             elif self._in_doubt:
                 time.sleep(LISTED)
                 page = self._ask(endpoints.list_jobs(builds.collection(self._actor_id), limit=10))
                 got = (Build.from_api(self._ask(endpoints.get_job(BUILD, item["id"]))) for item in page["items"])
-                builds = [build for build in got if Fingerprint.found_in(build.user_agent) == self._fingerprint]
+                left = [build for build in got if Fingerprint.found_in(build.user_agent) == self._fingerprint]
             else:
                 return
-            for build in builds:
+            for build in left:
                 if not build.is_terminal:
                     self._ask(endpoints.abort_job(BUILD, build.id))
                     self._say("the build is aborted")
         except (ApiError, ValueError, LookupError, TypeError) as error:
             self._say(f"a build may be left: look for one with {self._fingerprint} in its User-Agent. {error}")
+
+
+def _is_seen(look: Callable[[], bool]) -> bool:
+    """Look; what is not found, or may not be seen, is not seen."""
+    try:
+        return look()
+    except ApiError as error:
+        if error.kind in (NOT_FOUND, PERMISSION):
+            return False
+        raise
 
 
 def main() -> int:

@@ -199,6 +199,10 @@ class ApifyHook(BaseHook):
             request = endpoints.any_request(method, path, query=query, body=body, content_type=content_type)
         return self._client.call(request, lambda answer: answer)
 
+    def close(self) -> None:
+        """Close the connections to Apify. The next request opens one."""
+        self._client.close()
+
     def test_connection(self) -> tuple[bool, str]:
         """Ask whose token it is (``GET /v2/users/me``), for Airflow's button *Test*. Sends one request."""
         try:

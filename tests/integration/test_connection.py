@@ -19,6 +19,7 @@ import pytest
 from airflow.providers.common.compat.sdk import Asset
 
 from airflow_provider_apify.api import builds
+from airflow_provider_apify.api.builds import BUILD
 from airflow_provider_apify.api.errors import ApiError
 from airflow_provider_apify.client.settings import Settings
 from airflow_provider_apify.client.triggerer import AsyncTransport
@@ -28,7 +29,7 @@ from airflow_provider_apify.exceptions import ApifyConfigurationError
 from airflow_provider_apify.hooks.apify import ApifyHook
 from airflow_provider_apify.triggers.build import ApifyBuildTrigger
 from demo.__main__ import apify as demo_apify
-from tests.integration.conftest import operator, sensor, start_build
+from tests.integration.conftest import client, operator, sensor, start_build
 from tests.network import self_signed
 from tests.runner import Runner, Supervisor, fire
 
@@ -211,10 +212,10 @@ def test_a_hook_can_be_copied_and_the_copy_used(
     if used:
         hook.log.info("so that it has a logger")
         hook.get_build(build_id)
-        hook.stopping.set()
+        hook._client.stopping.set()
     twin = duplicate(hook)
     assert apify.token.encode() not in pickle.dumps(hook)
-    assert (twin.apify_conn_id, twin.stopping.is_set()) == ("apify_default", False)
+    assert (twin.apify_conn_id, twin._client.stopping.is_set()) == ("apify_default", False)
     assert twin.get_build(build_id).id == build_id
     twin.close()
     assert hook.get_build(build_id).id == build_id
@@ -295,7 +296,7 @@ def test_without_the_field_the_link_is_what_apify_says(
     apify.add_fault(
         Fault("status", status=200, body={"data": {**apify.builds[0], "consoleUrl": stated}}, method="GET", times=None)
     )
-    assert asyncio.run(hook.wait_for_build_async(build_id, deadline=None)).console_url == expected
+    assert asyncio.run(client().wait_async(BUILD, build_id, deadline=None)).console_url == expected
 
 
 def test_the_demos_link_opens_the_page_of_its_build(

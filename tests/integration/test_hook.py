@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_apify.api.builds import BUILD
 from airflow_provider_apify.api.errors import ApiError
+from airflow_provider_apify.client.polls import shared_polls
 from airflow_provider_apify.emulator import Actor, Emulator, Fault
 from airflow_provider_apify.exceptions import (
     ApifyApiError,
@@ -20,7 +22,7 @@ from airflow_provider_apify.exceptions import (
     ApifyJobTimeout,
 )
 from airflow_provider_apify.hooks.apify import ApifyHook
-from tests.integration.conftest import start_build, starts
+from tests.integration.conftest import client, start_build, starts
 from tests.runner import Supervisor
 
 OPENAPI = Path(__file__).resolve().parents[3] / "shared" / "apify-openapi.json"
@@ -214,7 +216,7 @@ def test_a_netrc_entry_changes_nothing(
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("NETRC", str(netrc))
     build = hook.start_build("~hello-world", version="0.0")
-    asyncio.run(ApifyHook().wait_for_build_async(build.id, deadline=None))
+    asyncio.run(client().wait_async(BUILD, build.id, deadline=None))
     assert all(request.authorized and request.status in (200, 201) for request in apify.requests)
 
 
@@ -222,7 +224,7 @@ def test_every_request_says_who_asks(hook: ApifyHook, apify: Emulator) -> None:
     import asyncio
 
     build = hook.start_build("~hello-world", version="0.0", fingerprint="airflow/x.1")
-    asyncio.run(ApifyHook().wait_for_build_async(build.id, deadline=None))
+    asyncio.run(client().wait_async(BUILD, build.id, deadline=None))
     for request in apify.requests:
         assert request.headers["x-apify-integration-platform"] == "airflow"
         assert request.headers["user-agent"].startswith("airflow-provider-apify/")
@@ -255,20 +257,20 @@ def test_an_answer_that_trickles_is_given_up(
     apify.add_fault(Fault("drip", method="GET", path="/v2/actor-builds/*", seconds=30))
     with pytest.raises(ApiError, match=r"trickles in too slowly|no answer came in time"):
         if how == "worker":
-            hook.get_build(build_id, attempts=1)
+            client().get(BUILD, build_id, attempts=1)
         else:
-            asyncio.run(look(hook, build_id))
+            asyncio.run(look(build_id))
 
 
-async def look(hook: ApifyHook, build_id: str) -> None:
-    async with hook.shared_transport() as transport:
-        await transport.ask(build_id, 0)
+async def look(build_id: str) -> None:
+    async with shared_polls("apify_default") as polls:
+        await polls.ask(BUILD, build_id, 0)
 
 
 def test_a_redirect_is_not_followed(hook: ApifyHook, apify: Emulator) -> None:
     apify.add_fault(Fault("status", status=302, headers={"Location": "http://127.0.0.1:9/"}, times=None))
     with pytest.raises(ApifyApiError, match="redirects elsewhere"):
-        hook.get_build("x", attempts=1)
+        client().get(BUILD, "x", attempts=1)
 
 
 def test_versions_are_chosen_by_tag(hook: ApifyHook, apify: Emulator) -> None:

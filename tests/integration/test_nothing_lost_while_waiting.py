@@ -11,11 +11,14 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_apify import compat
+from airflow_provider_apify.api.builds import BUILD
+from airflow_provider_apify.client import polls
 from airflow_provider_apify.emulator import Emulator
 from airflow_provider_apify.exceptions import ApifyApiError, ApifyJobTimeout
 from airflow_provider_apify.hooks.apify import ApifyHook
 from airflow_provider_apify.lifecycle.deferral import EARLIEST_EVENT
-from tests.integration.conftest import sensor, start_build
+from tests.integration.conftest import client, sensor, start_build
 from tests.runner import RUN_ID, Runner, Supervisor
 
 
@@ -31,7 +34,7 @@ def wait_sync(build_id: str, timeout: float | None) -> Any:
 
 def wait_async(build_id: str, timeout: float | None) -> Any:
     deadline = None if timeout is None else time.time() + timeout
-    return asyncio.run(ApifyHook().wait_for_build_async(build_id, deadline=deadline))
+    return asyncio.run(client().wait_async(BUILD, build_id, deadline=deadline))
 
 
 TRANSPORTS = pytest.mark.parametrize("wait", [wait_sync, wait_async], ids=["worker", "triggerer"])
@@ -65,13 +68,13 @@ def test_a_connection_that_takes_long_to_read_does_not_move_the_deadline(
     apify: Emulator, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As from a busy triggerer, which answered after 21 s."""
-    load = ApifyHook._load_settings_async
+    read = compat.get_connection_async
 
-    async def load_slowly(hook: ApifyHook) -> Any:
+    async def read_slowly(conn_id: str) -> Any:
         await asyncio.sleep(3)
-        return await load(hook)
+        return await read(conn_id)
 
-    monkeypatch.setattr(ApifyHook, "_load_settings_async", load_slowly)
+    monkeypatch.setattr(compat, "get_connection_async", read_slowly)
     apify.build_seconds = 60
     build_id = start_build(apify)
     with pytest.raises(ApifyJobTimeout):
@@ -143,16 +146,13 @@ def test_a_build_costs_one_request_a_minute_and_is_noticed_at_once(
 
 
 def test_triggers_of_a_loop_share_one_session_and_leave_none_open(apify: Emulator, supervisor: Supervisor) -> None:
-    from airflow_provider_apify.hooks import async_transport
-
     ids = [start_build(apify) for _ in range(10)]
     seen: set[int] = set()
 
     async def wait(build_id: str) -> None:
-        hook = ApifyHook()
-        async with hook.shared_transport() as transport:
-            seen.add(id(transport))
-            await hook.wait_for_build_async(build_id, deadline=None)
+        async with polls.shared_polls("apify_default") as shared:
+            seen.add(id(shared))
+            await client().wait_async(BUILD, build_id, deadline=None)
 
     async def all_of_them() -> None:
         tasks = [asyncio.create_task(wait(build_id)) for build_id in ids]
@@ -160,7 +160,7 @@ def test_triggers_of_a_loop_share_one_session_and_leave_none_open(apify: Emulato
         tasks[0].cancel()  # one that goes takes no other with it
         results = await asyncio.gather(*tasks, return_exceptions=True)
         assert [type(result).__name__ for result in results] == ["CancelledError"] + ["NoneType"] * 9
-        assert async_transport._transports[asyncio.get_running_loop()] == {}
+        assert polls._shared[asyncio.get_running_loop()] == {}
 
     asyncio.run(all_of_them())
     assert len(seen) == 1

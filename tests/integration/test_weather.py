@@ -18,11 +18,12 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_apify.api.builds import BUILD
 from airflow_provider_apify.emulator import Emulator, Fault
 from airflow_provider_apify.exceptions import ApifyJobTimeout
 from airflow_provider_apify.hooks.apify import ApifyHook
 from airflow_provider_apify.jobs import wait
-from tests.integration.conftest import operator, sensor, start_build, starts
+from tests.integration.conftest import client, operator, sensor, start_build, starts
 from tests.network import Gate, self_signed
 from tests.rows import builds_are
 from tests.runner import Runner, Supervisor
@@ -253,7 +254,7 @@ def test_a_certificate_is_waited_out_while_a_build_is_polled(
         with pytest.raises(ApifyJobTimeout, match=r"it could not be seen.\n.*certificate"):
             ApifyHook().wait_for_build("known", timeout=1)
         with pytest.raises(ApifyJobTimeout, match=r"it could not be seen.\n.*certificate"):
-            asyncio.run(ApifyHook().wait_for_build_async("known", deadline=time.time() + 1))
+            asyncio.run(client().wait_async(BUILD, "known", deadline=time.time() + 1))
         runner.reschedules = 1
         assert runner.run(sensor("known", **SENSORS["reschedule"])).state == "up_for_reschedule"
 
