@@ -9,13 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from airflow_provider_apify.emulator.actors import Actor
     from airflow_provider_apify.emulator.faults import Fault
     from airflow_provider_apify.emulator.server import Emulator
-    from airflow_provider_apify.emulator.world import Actor
 
 __all__ = ["Actor", "Emulator", "Fault"]
 
-_MODULES = {"Actor": "world", "Emulator": "server", "Fault": "faults"}
+_MODULES = {"Actor": "actors", "Emulator": "server", "Fault": "faults"}
 
 
 def __getattr__(name: str) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_apify.emulator import Emulator, Fault, world
+from airflow_provider_apify.emulator import Emulator, Fault, jobs
 from tests.chaos.airflow_stub import Airflow
 from tests.chaos.rig import Rig, Task, wait_until
 from tests.rows import builds_are
@@ -81,7 +81,7 @@ def test_a_retry_adopts_what_can_succeed(
 def test_a_retry_waits_for_no_build_that_is_being_aborted(
     store: int, rig: Rig, apify: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(world, "_ABORTING_SECONDS", 3600)
+    monkeypatch.setattr(jobs, "_ABORTING_SECONDS", 3600)
     rig.airflow.store = store
     task = rig.task(retries=1)
     build_id = lose_while_it_waits(task)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tests.docs.conftest import users_environment
-from tests.docs.samples import samples
+from tests.docs.samples import ROOT, samples
 
 EMULATOR = "-m airflow_provider_apify.emulator"
 
@@ -28,6 +28,16 @@ def test_the_tests_of_the_testing_guide_pass(tmp_path: Path) -> None:
 
 def test_the_emulator_can_be_used_as_its_page_says(tmp_path: Path) -> None:
     follow("docs/emulator.md", tmp_path)
+
+
+def test_the_page_on_apifys_api_names_what_is_in_the_code() -> None:
+    page = (ROOT / "docs/apify-api.md").read_text()
+    used = [
+        re.findall(r"`(.+?)`", each) for each in re.findall(r"\*Used in\* ((?:`.+?`(?:, )?)+)", " ".join(page.split()))
+    ]
+    assert len(used) == page.count("\n### ")
+    code = "".join(path.read_text() for path in ROOT.joinpath("airflow_provider_apify").rglob("*.py"))
+    assert [name for names in used for name in names if name not in code] == []
 
 
 def follow(page: str, home: Path) -> str:

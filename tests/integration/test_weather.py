@@ -296,7 +296,7 @@ def test_an_unknown_status_is_waited_out_and_named(
     builds_are(apify, "SUCCEEDED")
 
 
-#: Fields that Apify may leave out, send as null, or add (API §1.3).
+#: The definition of a build requires few fields and lets many be null, and new ones come (docs/apify-api.md).
 SHAPES: dict[str, dict[str, Any] | None] = {
     "nothing but what is certain": {},
     "null everywhere else": None,

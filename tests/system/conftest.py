@@ -20,7 +20,7 @@ import httpx
 import pytest
 
 from airflow_provider_apify.emulator import Actor, Emulator
-from airflow_provider_apify.emulator.world import RequestRecord
+from airflow_provider_apify.emulator.call import RequestRecord
 from demo.local_airflow import LocalAirflow
 
 ROOT = Path(__file__).resolve().parents[2]
