@@ -195,7 +195,7 @@ class ApifyHook(BaseHook):
                 raise ValueError("json and data exclude each other: both are the body")
             body, content_type = data.encode() if isinstance(data, str) else data, ""
             if json is not None:
-                body, content_type = json_library.dumps(json).encode(), "application/json"
+                body, content_type = _as_json(json), "application/json"
             request = endpoints.any_request(method, path, query=query, body=body, content_type=content_type)
         return self._client.call(request, lambda answer: answer)
 
@@ -226,6 +226,13 @@ def choose_version(client: Client, log: Logger, actor_id: str, tag: str | None) 
     version, reason = builds.version_to_build(actor, tag)
     log.info("Building version %s of Actor %s: %s.", version, actor_id, reason)
     return version
+
+
+def _as_json(value: Any) -> bytes:
+    try:
+        return json_library.dumps(value, allow_nan=False).encode()
+    except TypeError as error:
+        raise ValueError(f"json must be what JSON can say: {error}") from None
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_apify.api.builds import BUILD
+from airflow_provider_apify.api.endpoints import Answer, Request
 from airflow_provider_apify.api.errors import ApiError
 from airflow_provider_apify.client.polls import shared_polls
 from airflow_provider_apify.emulator import Actor, Emulator, Fault
@@ -319,3 +320,113 @@ def test_what_is_sent_is_in_apifys_definition(hook: ApifyHook, apify: Emulator) 
         }
         sent = {part.split("=")[0] for part in request.query.split("&") if part}
         assert all(any(name.lower() in known.lower() for known in documented) for name in sent), (sent, documented)
+
+
+# -- any request --------------------------------------------------------------------------------------------------
+
+
+def test_any_request_of_the_api_can_be_sent(hook: ApifyHook, apify: Emulator) -> None:
+    assert "maxConcurrentActorJobs" in hook.request("GET", "/v2/users/me/limits")["limits"]
+    changed = hook.request("PUT", "/v2/acts/~hello-world", json={"title": "č"})
+    assert changed["title"] == "č"
+    assert hook.request("put", "/v2/acts/~hello-world", data='{"title": "ř"}')["title"] == "ř"
+    started = hook.request(
+        "POST", "/v2/acts/~hello-world/builds", query={"version": "0.0", "useCache": True, "tag": None}
+    )
+    assert apify.requests[-1].query == "version=0.0&useCache=true"
+    hook.wait_for_build(started["id"])
+    assert hook.request("GET", f"/v2/actor-builds/{started['id']}/log").startswith("2")
+    hook.request("PUT", "/v2/acts/~hello-world", json={"taggedBuilds": {"latest": None}})
+    assert hook.request("DELETE", f"/v2/actor-builds/{started['id']}") is None
+    assert all(request.authorized for request in apify.requests)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "",
+        "v2/users/me",
+        "/v3/users/me",
+        ".evil.example/v2/users/me",
+        "@evil.example/v2/users/me",
+        ":80@evil.example/v2/x",
+        "//evil.example/v2/x",
+        "https://evil.example/v2/x",
+        "/v2/../../x",
+        "/v2/%2e%2e/x",
+        "/v2/x?token=y",
+        "/v2/x#y",
+        "/v2/x\r\nX-Evil: 1",
+        "/v2/x y",
+        "/v2/\\evil.example",
+        "/v2/č",
+    ],
+)
+def test_a_request_that_would_lead_elsewhere_is_not_sent(path: str, hook: ApifyHook, apify: Emulator) -> None:
+    with pytest.raises(ApifyConfigurationError, match=r"path must begin with /v2/.*give the query as query="):
+        hook.request("GET", path)
+    assert apify.requests == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"json": {}, "data": b""}, "json and data"),
+        ({"json": {1, 2}}, "JSON"),
+        ({"method": "CONNECT"}, "method must be"),
+    ],
+)
+def test_a_request_with_odd_arguments_is_not_sent(
+    arguments: dict[str, Any], named: str, hook: ApifyHook, apify: Emulator
+) -> None:
+    with pytest.raises(ApifyConfigurationError, match=named):
+        hook.request(**{"method": "POST", "path": "/v2/acts", **arguments})
+    assert apify.requests == []
+
+
+def test_of_any_requests_only_a_post_is_not_repeated(hook: ApifyHook, apify: Emulator) -> None:
+    apify.add_fault(Fault("status", status=500, method="GET"))
+    hook.request("GET", "/v2/users/me/limits")
+    assert len(apify.requests) == 2
+    apify.add_fault(Fault("status", status=500, method="POST"))
+    with pytest.raises(ApifyApiError) as raised:
+        hook.request("POST", "/v2/acts/~hello-world/builds", query={"version": "0.0"})
+    assert raised.value.outcome_unknown
+    assert len(apify.requests) == 3
+
+
+@pytest.mark.parametrize(
+    ("body", "answer"),
+    [('[{"a": 1}]', [{"a": 1}]), ('{"a": 1}', {"a": 1}), ("plain", "plain"), ("7", 7), ("", None)],
+)
+def test_an_answer_to_any_request_without_data_is_given_as_it_is(
+    body: str, answer: Any, hook: ApifyHook, apify: Emulator
+) -> None:
+    apify.add_fault(Fault("status", status=200, body=body))
+    assert hook.request("GET", "/v2/datasets/x/items") == answer
+
+
+RECORD = Request("GET", "/v2/key-value-stores/s/records/OUTPUT", answer=Answer.RECORD)
+
+
+def test_a_record_is_got_from_where_apify_has_put_it(apify: Emulator, supervisor: Supervisor) -> None:
+    apify.add_fault(Fault("status", status=302, headers={"Location": f"{apify.url}/?signature=secret"}))
+    assert b"An emulator of the Apify API" in client().call(RECORD, bytes)
+    apify.add_fault(Fault("status", status=200, body="as it is"))
+    assert client().call(RECORD, bytes) == b"as it is"
+
+
+def test_the_store_of_a_record_does_not_get_the_token(apify: Emulator, supervisor: Supervisor) -> None:
+    elsewhere = f"{apify.url}/v2/acts/~hello-world?signature=secret"
+    apify.add_fault(Fault("status", status=302, headers={"Location": elsewhere}))
+    with pytest.raises(ApifyApiError) as raised:
+        client().call(RECORD, bytes)
+    assert [request.authorized for request in apify.requests] == [True, False]
+    assert "secret" not in str(raised.value) and "signature" not in repr(raised.value)
+
+
+@pytest.mark.parametrize("address", ["ftp://127.0.0.1/x", "file:///etc/passwd", "/relative", "//127.0.0.1/x"])
+def test_a_record_behind_an_odd_address_is_not_got(address: str, apify: Emulator, supervisor: Supervisor) -> None:
+    apify.add_fault(Fault("status", status=302, headers={"Location": address}, times=None))
+    with pytest.raises(ApifyApiError, match="not https"):
+        client().call(RECORD, bytes, attempts=1)

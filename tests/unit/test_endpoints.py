@@ -17,6 +17,7 @@ from airflow_provider_apify.api import builds, endpoints
 from airflow_provider_apify.api.builds import BUILD
 from airflow_provider_apify.api.endpoints import Request
 from airflow_provider_apify.api.errors import Repeat
+from airflow_provider_apify.client.wire import address
 
 BASE = "https://api.apify.com"
 BY_ACTOR: dict[str, Callable[[str], Request]] = {
@@ -327,3 +328,12 @@ def _resolved(openapi: dict[str, Any], item: dict[str, Any]) -> dict[str, Any]:
     for part in item["$ref"].removeprefix("#/").split("/"):
         found = found[part]
     return dict(found)
+
+
+@pytest.mark.parametrize(
+    "path", [".evil.example/v2/x", "@evil.example/v2/x", ":1@evil.example/v2/x", "/v3/x", "//evil/v2/"]
+)
+def test_the_token_goes_to_the_connections_host_alone(path: str) -> None:
+    assert address(BASE, Request("GET", "/v2/users/me")) == f"{BASE}/v2/users/me"
+    with pytest.raises(ValueError, match="does not lead to"):
+        address(BASE, Request("GET", path))
