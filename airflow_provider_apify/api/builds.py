@@ -66,15 +66,14 @@ def start_build(
 
     :raises ValueError: an argument cannot be what it is said to be; the message names it.
     """
-    wait = check_wait(wait_for_finish)
     query = parameters(
         version=check_version(version),
         tag=check_tag(tag),
         useCache=use_cache,
         betaPackages=beta_packages,
-        waitForFinish=wait,
+        waitForFinish=check_wait(wait_for_finish),
     )
-    return Start(BUILD, collection(actor_id), query, wait=wait or 0)
+    return Start(BUILD, collection(actor_id), query)
 
 
 def check_version(version: object) -> str:

@@ -59,8 +59,6 @@ class Request:
     path: str
     query: tuple[tuple[str, str], ...] = ()
     repeat: Repeat = Repeat.HARMLESS
-    #: Seconds that the server may hold its answer back.
-    wait: int = 0
     body: bytes | None = None
     content_type: str | None = None
     answer: Answer = Answer.DATA
@@ -69,6 +67,11 @@ class Request:
     def target(self) -> str:
         """Path and query as they go on the wire."""
         return f"{self.path}?{urlencode(self.query)}" if self.query else self.path
+
+    @property
+    def wait(self) -> int:
+        """Seconds that the server may hold its answer back."""
+        return int(dict(self.query).get("waitForFinish", 0))
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
@@ -80,7 +83,6 @@ class Start(Generic[J_co]):
     How a job is started, and where it is listed then.
 
     :param collection: path of the list of jobs that ``POST`` adds to, such as an Actor's builds.
-    :param wait: seconds that Apify may hold its answer back.
     """
 
     kind: JobKind[J_co]
@@ -88,20 +90,17 @@ class Start(Generic[J_co]):
     query: tuple[tuple[str, str], ...] = ()
     body: bytes | None = None
     content_type: str | None = None
-    wait: int = 0
 
     @property
     def request(self) -> Request:
         """The request that starts the job."""
-        return Request(
-            "POST", self.collection, self.query, Repeat.STARTS_ANOTHER, self.wait, self.body, self.content_type
-        )
+        return Request("POST", self.collection, self.query, Repeat.STARTS_ANOTHER, self.body, self.content_type)
 
 
 def get_job(kind: JobKind[Job], job_id: object, *, wait_for_finish: object = None) -> Request:
     """Get a job, holding the answer back for up to ``wait_for_finish`` (0 to 60) seconds while it is unfinished."""
-    wait = check_wait(wait_for_finish) or 0
-    return Request("GET", _job_path(kind, job_id), parameters(waitForFinish=wait or None), wait=wait)
+    wait = check_wait(wait_for_finish)
+    return Request("GET", _job_path(kind, job_id), parameters(waitForFinish=wait or None))
 
 
 def abort_job(kind: JobKind[Job], job_id: object) -> Request:

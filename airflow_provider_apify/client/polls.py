@@ -133,7 +133,7 @@ def _ended(data: Any) -> set[str]:
     return {
         str(item.get("id"))
         for item in (items if isinstance(items, list) else ())
-        if isinstance(item, Mapping) and item.get("status") in TERMINAL
+        if isinstance(item, Mapping) and str(item.get("status")) in TERMINAL
     }
 
 

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+#: The connection's fields beside host and token, as its form has them.
+_FIELDS = get_provider_info()["connection-types"][0]["conn-fields"]
+
 DEFAULT_HOST = "api.apify.com"
 DEFAULT_TIMEOUT = 30.0
 #: Seconds after which a refused token is read again from the Airflow connection: it may have been replaced.
@@ -95,8 +98,8 @@ class Settings:
                 token=token,
                 proxy=_proxy(extra, base_url, environment["proxies"]),
                 ca_bundle=_ca_bundle(extra, environment["verify"]),
-                timeout=_seconds(extra, "timeout", DEFAULT_TIMEOUT, least=1, most=600),
-                wait_seconds=int(_seconds(extra, "wait_seconds", MAX_WAIT_SECONDS, least=0, most=MAX_WAIT_SECONDS)),
+                timeout=_seconds(extra, "timeout", DEFAULT_TIMEOUT),
+                wait_seconds=int(_seconds(extra, "wait_seconds", MAX_WAIT_SECONDS)),
                 console_url=_console_url(extra),
             )
         except ValueError as error:
@@ -252,13 +255,12 @@ _warned: set[tuple[str, str]] = set()
 
 def _warn_of_unknown(conn_id: str, extra: Mapping[str, Any]) -> None:
     """Warn once a process of each field in ``extra`` that has no effect, as a misspelt one."""
-    known = get_provider_info()["connection-types"][0]["conn-fields"]
     for name in extra:
-        if name in known or (conn_id, name) in _warned:
+        if name in _FIELDS or (conn_id, name) in _warned:
             continue
         _warned.add((conn_id, name))
-        similar = get_close_matches(name.lower(), known, n=1)
-        advice = f"Did you mean {similar[0]!r}?" if similar else f"Known are: {', '.join(sorted(known))}."
+        similar = get_close_matches(name.lower(), _FIELDS, n=1)
+        advice = f"Did you mean {similar[0]!r}?" if similar else f"Known are: {', '.join(sorted(_FIELDS))}."
         log.warning("Connection %r: extra has the field %r, which has no effect. %s", conn_id, name[:80], advice)
 
 
@@ -399,11 +401,8 @@ def _switch(extra: Mapping[str, Any], name: str) -> bool:
     raise ValueError(f"{name} must be true or false, got {value!r}")
 
 
-def _seconds(extra: Mapping[str, Any], name: str, default: float, *, least: float, most: float) -> float:
-    return _number(extra, name, default, least=least, most=most, unit=" of seconds")
-
-
-def _number(extra: Mapping[str, Any], name: str, default: float, *, least: float, most: float, unit: str = "") -> float:
+def _seconds(extra: Mapping[str, Any], name: str, default: float) -> float:
+    """Read a number of seconds within the range that the connection's form has for it."""
     value = extra.get(name)
     if value in (None, ""):
         return default
@@ -411,6 +410,7 @@ def _number(extra: Mapping[str, Any], name: str, default: float, *, least: float
         number = float(value)
     except (TypeError, ValueError, OverflowError):
         number = -1.0
+    least, most = (_FIELDS[name]["schema"][limit] for limit in ("minimum", "maximum"))
     if isinstance(value, bool) or not least <= number <= most:
-        raise ValueError(f"{name} must be a number{unit} from {least:g} to {most:g}, got {value!r}")
+        raise ValueError(f"{name} must be a number of seconds from {least:g} to {most:g}, got {value!r}")
     return number

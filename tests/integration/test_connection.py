@@ -247,7 +247,7 @@ def test_every_link_of_a_build_begins_with_the_field(
 
     outcome = runner.run_to_end(task)
     assert outcome.state == "success"
-    assert outcome.xcoms["summary"]["console_url"] == outcome.xcoms["_link_ApifyBuildLink"] == link(apify, base)
+    assert outcome.xcoms["summary"]["console_url"] == outcome.xcoms["_link_ApifyConsoleLink"] == link(apify, base)
     assert link(apify, base) in capsys.readouterr().out
     (ended,) = [message for message in supervisor.sent if type(message).__name__ == "SucceedTask"][-1:]
     assert [event["extra"]["console_url"] for event in ended.outlet_events] == [link(apify, base)]
@@ -255,7 +255,7 @@ def test_every_link_of_a_build_begins_with_the_field(
     waiting = Runner(supervisor).run_to_end(
         lambda: sensor(apify.builds[0]["id"], deferrable=deferrable, poke_interval=0.1)
     )
-    assert waiting.xcoms["summary"]["console_url"] == waiting.xcoms["_link_ApifyBuildLink"] == link(apify, base)
+    assert waiting.xcoms["summary"]["console_url"] == waiting.xcoms["_link_ApifyConsoleLink"] == link(apify, base)
 
 
 @pytest.mark.parametrize("deferrable", [False, True], ids=["worker", "deferred"])
@@ -307,7 +307,7 @@ def test_the_demos_link_opens_the_page_of_its_build(
     with demo_apify(False) as where:
         supervisor.connections["apify_default"] = where.connection
         outcome = runner.run(operator(where.actor))
-        page, _, fragment = outcome.xcoms["_link_ApifyBuildLink"].partition("#")
+        page, _, fragment = outcome.xcoms["_link_ApifyConsoleLink"].partition("#")
         shown = httpx.get(page, timeout=10, trust_env=False)
     assert (shown.status_code, fragment) == (200, "/builds/0.0.1")
     assert f'<article id="{fragment}">' in shown.text

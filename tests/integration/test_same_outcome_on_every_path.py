@@ -48,7 +48,7 @@ def expected_xcoms(build: dict[str, Any], name: str, *, awaits_tag: bool) -> dic
         "build_id": build["id"],
         "build_number": build["buildNumber"],
         "actor_id": build["actId"],
-        "_link_ApifyBuildLink": url,
+        "_link_ApifyConsoleLink": url,
     }
     if build["finishedAt"]:
         xcoms["stats"] = build["stats"]
@@ -217,7 +217,7 @@ def check(
     assert outcome.state == state
     xcoms = {key: value for key, value in outcome.xcoms.items() if key != "return_value"}
     if exception == "ApifyAuthenticationError":
-        assert xcoms == {"_link_ApifyBuildLink": ""}
+        assert xcoms == {"_link_ApifyConsoleLink": ""}
     else:
         assert xcoms == expected_xcoms(build, actor, awaits_tag=awaits_tag)
     if state == "success":

@@ -138,7 +138,7 @@ def test_the_example_of_the_reference_is_read_in_full(openapi: dict[str, Any]) -
     build = Build.from_api(sent)
     assert (build.id, build.act_id, build.status) == (sent["id"], sent["actId"], sent["status"])
     assert (build.build_number, build.user_agent) == (sent["buildNumber"], sent["meta"]["userAgent"])
-    assert (build.stats, build.options, build.usage) == (sent["stats"], sent["options"], sent["usage"])
+    assert (build.stats, build.usage, build.raw) == (sent["stats"], sent["usage"], sent)
     assert build.started_at and build.started_at.to_iso8601_string() == "2019-11-30T07:34:24.202000Z"
     assert build.finished_at and build.finished_at > build.started_at
     assert build.duration_seconds == (build.finished_at - build.started_at).total_seconds()
