@@ -56,7 +56,7 @@ ui: $(VENV)/.ui ## Test Airflow's UI in a browser (apt install chromium); SCREEN
 lint: $(VENV)/.dev ## Check style, types, dead code and the direction of imports.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy airflow_provider_apify demo probe example_dags tests/typing
+	$(BIN)/mypy airflow_provider_apify demo probe rig example_dags tests/typing
 	$(BIN)/vulture
 	$(BIN)/lint-imports
 

@@ -28,7 +28,8 @@ import psutil
 import structlog
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from benchmarks.common import build_id, raise_file_limit
+from benchmarks.common import build_id
+from rig.waiting import allow_open_files
 
 TICK = 0.02
 #: Airflow warns that the event loop was blocked from this on.
@@ -231,7 +232,7 @@ def seen_by_server(url: str, minutes: float) -> dict[str, Any]:
 
 def main() -> None:
     task = json.loads(sys.argv[1])
-    raise_file_limit()
+    allow_open_files()
     logging.disable(logging.CRITICAL)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     with contextlib.redirect_stdout(sys.stderr):

@@ -9,7 +9,6 @@ import importlib.metadata
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+from rig.tables import table
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -42,12 +43,6 @@ def peers_there() -> bool:
     if not PEERS_PYTHON.exists():
         print(f"No {PEERS_PYTHON.relative_to(ROOT)}: the other providers are left out. `make bench-peers` makes it.")
     return PEERS_PYTHON.exists()
-
-
-def raise_file_limit() -> None:
-    """Allow as many descriptors as the system does: each waiting connection is one."""
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def clean_environment(home: str, **more: str) -> dict[str, str]:
@@ -88,7 +83,7 @@ def started(module: str, *arguments: str) -> Iterator[str]:
 @contextlib.contextmanager
 def bench_server(tls: bool) -> Iterator[tuple[str, str, str]]:
     """Run ``benchmarks.server``; give its URL, the file of its certificate and a directory for Airflow's home."""
-    from tests.network import self_signed
+    from rig.network import self_signed
 
     with tempfile.TemporaryDirectory() as home:
         certificate = Path(home) / "server.pem"
@@ -130,13 +125,9 @@ def number(value: float) -> str:
 
 
 def print_table(rows: Iterable[Row], columns: dict[str, str]) -> None:
-    """Print rows as a Markdown table. ``columns``: field to heading."""
+    """Print rows as a table. ``columns``: field to heading."""
     lines = [list(columns.values()), *([cell(row, name) for name in columns] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    lines.insert(1, ["-" * width for width in widths])
-    for line in lines:
-        print("| " + " | ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)) + " |")
-    print(flush=True)
+    print(table(lines), end="\n\n", flush=True)
 
 
 def save(name: str, method: str, **results: Any) -> None:

@@ -28,7 +28,8 @@ from typing import Any
 
 from aiohttp import web
 
-from benchmarks.common import build_id, raise_file_limit
+from benchmarks.common import build_id
+from rig.waiting import allow_open_files
 
 TRIP = 0.05
 LONGEST_WAIT = 60.0
@@ -201,7 +202,7 @@ def _iso(at: float) -> str:
 
 
 async def serve(certificate: str | None) -> None:
-    raise_file_limit()
+    allow_open_files()
     context = None
     if certificate:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -6,7 +6,10 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from textwrap import indent
 from typing import Any
+
+from rig.tables import table
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -56,14 +59,7 @@ class Report:
         claims = [("ok" if claim.holds else "FAILED", claim.text, _short(claim.found)) for claim in self.claims]
         facts = [(key, _short(value)) for key, value in self.facts.items()]
         parts = ((self.title, claims), ("Measured", facts), ("Settings that it takes", settings))
-        return "\n\n".join(f"{title}\n{_table(rows)}" for title, rows in parts if rows)
-
-
-def _table(rows: Sequence[tuple[str, ...]]) -> str:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join(
-        "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
+        return "\n\n".join(f"{title}\n{indent(table(rows), '  ')}" for title, rows in parts if rows)
 
 
 def _short(value: Any) -> str:

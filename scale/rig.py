@@ -7,7 +7,6 @@ import contextlib
 import itertools
 import os
 import platform
-import resource
 import shutil
 import tempfile
 import threading
@@ -23,7 +22,8 @@ import psutil  # type: ignore[import-untyped,unused-ignore]
 
 from airflow_provider_apify.emulator import Emulator
 from airflow_provider_apify.jobs.start import Fingerprint
-from demo.local_airflow import LocalAirflow
+from rig.local_airflow import LocalAirflow
+from rig.waiting import wait_until
 from scale.report import Report, Setting
 
 HERE = Path(__file__).resolve().parent
@@ -43,14 +43,6 @@ def environment(settings: Iterable[Setting], tasks: int, nothing: int = 0) -> di
         "SCALE_TASKS": str(tasks),
         "SCALE_NOTHING": str(nothing),
     }
-
-
-def allow_open_files() -> int:
-    """Raise ``ulimit -n`` as far as this user may, for this process and its children."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-    return most
 
 
 def machine() -> dict[str, Any]:
@@ -84,8 +76,7 @@ def apify(tasks: int, build_seconds: float) -> Iterator[Emulator]:
 
 
 def prepare(local: LocalAirflow, emulator: Emulator) -> None:
-    connection = {"connection_id": "apify_default", "conn_type": "apify"}
-    local.api("POST", "/connections", json={**connection, "host": emulator.url, "password": emulator.token})
+    local.add_connection(host=emulator.url, password=emulator.token)
     local.wait_for_dag(DAG_ID, timeout=120)
 
 
@@ -153,29 +144,33 @@ class Meter:
                 self._triggerer_after[key] = sum(process.cpu_times()[:2])
 
 
-def pids(local: LocalAirflow) -> dict[str, int]:
-    """The process of each component, which is also its session."""
-    return {name: process.pid for name, process in local._components.items()}
+def wait(local: LocalAirflow, emulator: Emulator, dag_id: str, run: str, limit: float, say: Say) -> str:
+    """
+    Wait for the end of a run: its state, or that it has none yet.
 
+    Asks seldom, since that takes from what is measured, and says every 30 seconds how far it is.
+    """
+    said, state = time.monotonic(), ""
 
-def wait(local: LocalAirflow, emulator: Emulator, run: str, limit: float, say: Say) -> str:
-    """Wait for the end of the run, and tell about it every 30 seconds; asking takes from what is measured."""
-    started = told = time.monotonic()
-    while (state := local.run_state(DAG_ID, run)) not in ("success", "failed"):
-        if time.monotonic() - told >= 30:
-            told = time.monotonic()
+    def over() -> bool:
+        nonlocal said, state
+        if time.monotonic() - said >= 30:
+            said = time.monotonic()
             builds = emulator.builds
             ended = sum(bool(build["finishedAt"]) for build in builds)
-            say(f"{len(builds)} builds started, {ended} of them ended, {_succeeded(local, run)} tasks succeeded")
-        if time.monotonic() - started > limit:
-            say(f"given up after {limit:.0f} s")
-            return f"still {state}"
-        time.sleep(2)
-    return state
+            say(
+                f"{len(builds)} builds started, {ended} of them ended, {_succeeded(local, dag_id, run)} tasks succeeded"
+            )
+        state = local.run_state(dag_id, run)
+        return state in ("success", "failed") or bool(local.dead)
+
+    with contextlib.suppress(TimeoutError):
+        wait_until(over, "the run is over", limit, every=2)
+    return state if state in ("success", "failed") else f"still {state}"
 
 
-def _succeeded(local: LocalAirflow, run: str) -> int:
-    path = f"/dags/{DAG_ID}/dagRuns/{run}/taskInstances"
+def _succeeded(local: LocalAirflow, dag_id: str, run: str) -> int:
+    path = f"/dags/{dag_id}/dagRuns/{run}/taskInstances"
     return int(local.api("GET", path, params={"state": "success", "limit": 1})["total_entries"])
 
 

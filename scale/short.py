@@ -15,10 +15,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from airflow_provider_apify.emulator import Actor
-from demo.local_airflow import LocalAirflow
+from rig.local_airflow import LocalAirflow
 from scale import rig, servers
 from scale.report import Report, Setting
 
@@ -68,14 +66,13 @@ def run(tasks: int, build_seconds: float, limit: float, say: rig.Say) -> Report:
         env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = f"postgresql+psycopg2://{database}"
         for seconds in range(1, longest + 1):
             emulator.add_actor(Actor(f"takes-{seconds}", build_seconds=seconds))
-        with LocalAirflow(home, rig.DAGS, env=env, say=say) as local:
+        with LocalAirflow(home, rig.DAGS, env=env, timeout=120, say=say) as local:
             rig.prepare(local, emulator)
-            local._http.timeout = httpx.Timeout(120)
             with _busy_cores():
                 for size, times in bursts:
                     for _ in range(times):
                         run_id = local.trigger(dag_id := f"scale_short_{size}")
-                        state = _end_of(local, dag_id, run_id, limit)
+                        state = rig.wait(local, emulator, dag_id, run_id, limit, say)
                         say(f"{size} builds: {state}; load {os.getloadavg()[0]:.1f}")
                 report.facts["load at the end (1 and 5 minutes)"] = "{:.1f}, {:.1f}".format(*os.getloadavg())
             for size, times in bursts:
@@ -84,16 +81,6 @@ def run(tasks: int, build_seconds: float, limit: float, say: rig.Say) -> Report:
             report.equal("builds, one for each task", len(emulator.builds), total)
     report.facts["machine"] = rig.machine()
     return report
-
-
-def _end_of(local: LocalAirflow, dag_id: str, run_id: str, limit: float) -> str:
-    """Wait for the run's end, asking seldom: that takes from what is measured."""
-    deadline = time.monotonic() + limit
-    while (state := local.run_state(dag_id, run_id)) not in ("success", "failed"):
-        if time.monotonic() > deadline or any(process.poll() is not None for process in local._components.values()):
-            return f"still {state}"
-        time.sleep(2)
-    return state
 
 
 def _judge(report: Report, local: LocalAirflow, home: Path, dag_id: str, name: str) -> None:

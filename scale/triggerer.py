@@ -5,7 +5,8 @@ from __future__ import annotations
 import sqlite3
 import time
 
-from demo.local_airflow import LocalAirflow
+from rig.local_airflow import LocalAirflow
+from rig.waiting import allow_open_files
 from scale import rig
 from scale.report import Report, Setting
 
@@ -38,7 +39,7 @@ SETTINGS = (
 
 def run(tasks: int, build_seconds: float, limit: float, say: rig.Say) -> Report:
     report = Report(f"{tasks} deferred builds of {build_seconds:.0f} s in one triggerer")
-    files = rig.allow_open_files()
+    files = allow_open_files()
     elsewhere = (
         Setting("max_active_tasks (DAG)", "10000", "16 by default: [core] max_active_tasks_per_dag"),
         Setting("ulimit -n", str(files), "the supervisor keeps a log file open for each trigger, the runner a socket"),
@@ -55,11 +56,11 @@ def run(tasks: int, build_seconds: float, limit: float, say: rig.Say) -> Report:
         with LocalAirflow(home, rig.DAGS, env=rig.environment(SETTINGS, tasks, nothing), say=say) as local:
             rig.prepare(local, emulator)
             _compare(report, local, nothing, say)
-            with rig.Meter(lambda: rig.pids(local)) as meter:
+            with rig.Meter(lambda: local.pids) as meter:
                 started = time.monotonic()
                 run_id = local.trigger(rig.DAG_ID)
                 say(f"{tasks} tasks triggered")
-                state = rig.wait(local, emulator, run_id, 3 * limit, say)
+                state = rig.wait(local, emulator, rig.DAG_ID, run_id, 3 * limit, say)
                 took = time.monotonic() - started
             say(f"the run is over after {took:.0f} s: {state}")
             rig.check(report, local, emulator, run_id, state, tasks)
@@ -81,7 +82,7 @@ def run(tasks: int, build_seconds: float, limit: float, say: rig.Say) -> Report:
 def _compare(report: Report, local: LocalAirflow, tasks: int, say: rig.Say) -> None:
     """Measure what Airflow's own machinery takes for tasks that only defer for 10 s."""
     local.wait_for_dag("scale_nothing")
-    with rig.Meter(lambda: rig.pids(local)) as meter:
+    with rig.Meter(lambda: local.pids) as meter:
         started = time.monotonic()
         local.wait_for_run("scale_nothing", local.trigger("scale_nothing"), timeout=600)
         took = time.monotonic() - started

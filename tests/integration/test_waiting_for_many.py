@@ -15,8 +15,8 @@ from airflow_provider_apify.emulator import Emulator, Fault
 from airflow_provider_apify.exceptions import ApifyBuildTimeout
 from airflow_provider_apify.hooks import async_transport, polls
 from airflow_provider_apify.hooks.apify import ApifyHook
+from rig.network import self_signed
 from tests.integration.conftest import start_build
-from tests.network import self_signed
 from tests.runner import Supervisor
 
 
