@@ -70,7 +70,7 @@ def tests(session: nox.Session, airflow: str, resolution: str) -> None:
 def short(session: nox.Session) -> None:
     """Measure bursts of short builds on the oldest Airflow, as `make scale PART=short` does on the newest."""
     session.install("-e", ".", f"apache-airflow=={OLDEST}", "psycopg2-binary", "asyncpg", *AIRFLOWS[OLDEST])
-    session.run("python", "-m", "scale", "short")
+    session.run("python", "-m", "bench.scale", "short")
 
 
 @nox.session(venv_backend="none")

@@ -1,4 +1,4 @@
-"""What both parts share: the run of N builds, the meter beside it, and what must be true afterwards."""
+"""What the parts share: the run of N builds, the meter beside it, and what must be true afterwards."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import collections
 import contextlib
 import itertools
 import os
-import platform
 import shutil
 import tempfile
 import threading
@@ -14,7 +13,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +20,9 @@ import psutil  # type: ignore[import-untyped,unused-ignore]
 
 from airflow_provider_apify.emulator import Emulator
 from airflow_provider_apify.jobs.start import Fingerprint
+from bench.report import Report, Setting
 from rig.local_airflow import LocalAirflow
 from rig.waiting import wait_until
-from scale.report import Report, Setting
 
 HERE = Path(__file__).resolve().parent
 DAGS = HERE / "dags"
@@ -42,16 +40,6 @@ def environment(settings: Iterable[Setting], tasks: int, nothing: int = 0) -> di
         "PYTHONPATH": str(HERE / "preload"),
         "SCALE_TASKS": str(tasks),
         "SCALE_NOTHING": str(nothing),
-    }
-
-
-def machine() -> dict[str, Any]:
-    return {
-        "cores": os.cpu_count(),
-        "memory_gb": round(psutil.virtual_memory().total / 2**30),
-        "python": platform.python_version(),
-        "airflow": version("apache-airflow"),
-        "provider": version("airflow-provider-apify"),
     }
 
 

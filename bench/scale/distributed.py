@@ -6,10 +6,10 @@ import signal
 import time
 from functools import partial
 
+from bench.report import Report, Setting
+from bench.scale import common, servers
 from rig.local_airflow import LocalAirflow
 from rig.waiting import allow_open_files
-from scale import rig, servers
-from scale.report import Report, Setting
 
 TASKS = 200
 BUILD_SECONDS = 120.0
@@ -36,7 +36,7 @@ SETTINGS = (
 )
 
 
-def run(tasks: int, build_seconds: float, limit: float, say: rig.Say) -> Report:
+def run(tasks: int, build_seconds: float, limit: float, say: common.Say) -> Report:
     postgres, redis = servers.find()
     report = Report(f"{tasks} deferred builds of {build_seconds:.0f} s on Celery, one of two triggerers killed")
     files = allow_open_files()
@@ -46,18 +46,18 @@ def run(tasks: int, build_seconds: float, limit: float, say: rig.Say) -> Report:
     )
     report.settings = SETTINGS + elsewhere
     with (
-        rig.workspace(report, say) as home,
-        rig.apify(tasks, build_seconds) as emulator,
+        common.workspace(report, say) as home,
+        common.apify(tasks, build_seconds) as emulator,
         servers.postgresql(postgres) as database,
         servers.redis(redis) as broker,
     ):
         env = {
-            **rig.environment(SETTINGS, tasks, nothing=1),
+            **common.environment(SETTINGS, tasks, nothing=1),
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"postgresql+psycopg2://{database}",
             "AIRFLOW__CELERY__RESULT_BACKEND": f"db+postgresql+psycopg2://{database}",
             "AIRFLOW__CELERY__BROKER_URL": broker,
         }
-        with LocalAirflow(home, rig.DAGS, env=env, components=WORKERS, say=say) as local:
+        with LocalAirflow(home, common.DAGS, env=env, components=WORKERS, say=say) as local:
             # One after the other: by the order of their jobs it is known which is which.
             local.launch("triggerer-2")
             for name in WORKERS:
@@ -65,17 +65,17 @@ def run(tasks: int, build_seconds: float, limit: float, say: rig.Say) -> Report:
             for name in WORKERS:
                 local.wait_until(partial(_is_ready, local, name), partial("{} is not ready".format, name), 120)
                 say(f"{name} is up")
-            rig.prepare(local, emulator)
-            with rig.Meter(lambda: local.pids) as meter:
+            common.prepare(local, emulator)
+            with common.Meter(lambda: local.pids) as meter:
                 started = time.monotonic()
-                run_id = local.trigger(rig.DAG_ID)
+                run_id = local.trigger(common.DAG_ID)
                 say(f"{tasks} tasks triggered")
                 lost, held = _lose_a_triggerer(local, run_id, tasks, limit, say)
                 killed_at, killed_after = time.time(), time.monotonic() - started
-                state = rig.wait(local, emulator, rig.DAG_ID, run_id, 3 * limit, say)
+                state = common.wait(local, emulator, common.DAG_ID, run_id, 3 * limit, say)
                 took = time.monotonic() - started
             say(f"the run is over after {took:.0f} s: {state}")
-            polls = rig.check(report, local, emulator, run_id, state, tasks)
+            polls = common.check(report, local, emulator, run_id, state, tasks)
             taken_over = sum(max(polls[index], default=0) > killed_at for index in held)
             report.claim("builds that the killed triggerer had, at least 1", len(held), len(held) > 0)
             report.equal("of them asked for by the other one", taken_over, len(held))
@@ -87,7 +87,6 @@ def run(tasks: int, build_seconds: float, limit: float, say: rig.Say) -> Report:
                 "triggerers, peak MB": meter.peak_mb,
                 "CPU seconds": cpu,
                 "CPU seconds per task": round((sum(cpu.values()) - cpu["emulator"]) / tasks, 2),
-                "machine": rig.machine(),
             }
     return report
 
@@ -104,13 +103,13 @@ def _watched(local: LocalAirflow, run: str) -> dict[str, set[int]]:
     jobs = local.api("GET", "/jobs", params={"job_type": "TriggererJob", "order_by": "start_date"})["jobs"]
     names = {job["id"]: name for job, name in zip(jobs, TRIGGERERS, strict=True)}
     held: dict[str, set[int]] = {name: set() for name in TRIGGERERS}
-    for task in local.tasks(rig.DAG_ID, run).values():
+    for task in local.tasks(common.DAG_ID, run).values():
         if task["state"] == "deferred" and task["triggerer_job"]:
             held[names[task["triggerer_job"]["id"]]].add(task["map_index"])
     return held
 
 
-def _lose_a_triggerer(local: LocalAirflow, run: str, tasks: int, limit: float, say: rig.Say) -> tuple[str, set[int]]:
+def _lose_a_triggerer(local: LocalAirflow, run: str, tasks: int, limit: float, say: common.Say) -> tuple[str, set[int]]:
     """Kill the triggerer that watches most, once half of the builds are watched: its name, and what it had."""
     held: dict[str, set[int]] = {}
 
