@@ -63,7 +63,7 @@ def tests(session: nox.Session, airflow: str, resolution: str) -> None:
         session.run(*pytest, SYSTEM_TEST)
 
     if not session.posargs:
-        passed.write_text(str(session.run("python", "-m", "tests.versions", silent=True)))
+        passed.write_text(str(session.run("python", "-m", "tests.write_versions_page", silent=True)))
 
 
 @nox.session(python=PYTHON, default=False)
@@ -79,4 +79,4 @@ def versions(session: nox.Session) -> None:
     passed = sorted(file for name in AIRFLOWS for file in session.cache_dir.glob(f"tests({name}-*.json"))
     if missing := [airflow for airflow in AIRFLOWS if not any(f"({airflow}-" in file.name for file in passed)]:
         session.skip(f"no tests have passed on Airflow {', '.join(missing)}")
-    session.run(sys.executable, "-m", "tests.versions", *map(str, passed))
+    session.run(sys.executable, "-m", "tests.write_versions_page", *map(str, passed))
