@@ -53,12 +53,13 @@ chaos: $(VENV)/.dev ## Kill workers, triggerers and the scheduler, break answers
 ui: $(VENV)/.ui ## Test Airflow's UI in a browser (apt install chromium); SCREENSHOTS=1 makes the pictures of the docs.
 	$(BIN)/python -m pytest tests/ui
 
-lint: $(VENV)/.dev ## Check style, types, dead code and the direction of imports.
+lint: $(VENV)/.dev ## Check style, types, dead code, the direction of imports and that dependencies are declared.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy airflow_provider_apify demo probe rig bench example_dags tests/typing
 	$(BIN)/vulture
 	$(BIN)/lint-imports
+	$(BIN)/deptry airflow_provider_apify
 
 DOCS_PORT ?= 8000
 
