@@ -127,7 +127,7 @@ BENCH := $(BIN)/python -m bench
 
 .PHONY: bench bench-peers
 
-bench: $(VENV)/.bench bench-peers ## Measure what is claimed (80 minutes; python -m bench.waiting --help for less).
+bench: $(VENV)/.bench bench-peers ## Measure what is claimed (about an hour; python -m bench.waiting --help for less).
 	$(BENCH).imports
 	$(BENCH).start
 	$(BENCH).waiting
