@@ -16,8 +16,8 @@ import httpx
 import psutil  # type: ignore[import-untyped,unused-ignore]
 
 from airflow_provider_apify.emulator import Emulator, Fault
-from demo.local_airflow import LocalAirflow
 from demo.screen import Screen
+from rig.local_airflow import LocalAirflow
 
 DAG_ID, TASK_ID = "apify_nightly_rebuild", "rebuild"
 #: Seconds between two looks at the runs.

@@ -2,15 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from airflow_provider_apify.api import errors
 from airflow_provider_apify.api.job import Job, JobKind
-from airflow_provider_apify.exceptions import ApifyApiError, ApifyJobTimeout, ApifyNetworkError
+from airflow_provider_apify.exceptions import (
+    ApifyApiError,
+    ApifyAuthenticationError,
+    ApifyCapacityError,
+    ApifyInvalidRequestError,
+    ApifyJobTimeout,
+    ApifyNetworkError,
+    ApifyNotFoundError,
+    ApifyPermissionError,
+    ApifyPollError,
+    ApifyQuotaError,
+    ApifyRateLimitError,
+    ApifyServerError,
+)
 
 #: The exception for each kind of failure.
-OF_KIND: dict[errors.Kind, type[ApifyApiError]] = {
-    errors.CERTIFICATE: ApifyNetworkError,
-    **{exception.kind: exception for exception in ApifyApiError.__subclasses__()},
-}
+_OF_KIND: Mapping[errors.Kind, type[ApifyApiError]] = {
+    exception.kind: exception
+    for exception in (
+        ApifyAuthenticationError,
+        ApifyPermissionError,
+        ApifyNotFoundError,
+        ApifyInvalidRequestError,
+        ApifyPollError,
+        ApifyQuotaError,
+        ApifyCapacityError,
+        ApifyRateLimitError,
+        ApifyServerError,
+        ApifyNetworkError,
+    )
+} | {errors.CERTIFICATE: ApifyNetworkError}
 
 
 def as_airflow_error(error: errors.ApiError, where: str = "") -> ApifyApiError:
@@ -21,7 +47,7 @@ def as_airflow_error(error: errors.ApiError, where: str = "") -> ApifyApiError:
     """
     if isinstance(error, ApifyApiError):
         return error
-    return OF_KIND[error.kind](
+    return _OF_KIND[error.kind](
         f"{error}\n{where}" if where else str(error),
         error.kind,
         status=error.status,

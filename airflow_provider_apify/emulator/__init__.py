@@ -6,6 +6,7 @@ It shares no code with the rest of the provider, so that the two cannot agree on
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,6 +15,12 @@ if TYPE_CHECKING:
     from airflow_provider_apify.emulator.server import Emulator
 
 __all__ = ["Actor", "Emulator", "Fault"]
+
+for _name in ("fastapi", "pydantic", "starlette", "uvicorn"):
+    if find_spec(_name) is None:
+        raise ModuleNotFoundError(
+            f"The emulator needs {_name}: pip install 'airflow-provider-apify[emulator]'", name=_name
+        )
 
 _MODULES = {"Actor": "actors", "Emulator": "server", "Fault": "faults"}
 

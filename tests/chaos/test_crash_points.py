@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from airflow_provider_apify.emulator import Emulator, Fault
+from rig.network import ForwardProxy, self_signed
 from tests.chaos.airflow_stub import Airflow
 from tests.chaos.rig import Rig, Task
-from tests.network import ForwardProxy, self_signed
 from tests.rows import builds_are, count_builds
 
 START = {"method": "POST", "path": "/v2/acts/*/builds"}

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from airflow_provider_apify.emulator import Emulator, Fault, jobs
+from rig.waiting import wait_until
 from tests.chaos.airflow_stub import Airflow
-from tests.chaos.rig import Rig, Task, wait_until
+from tests.chaos.rig import Rig, Task
 from tests.rows import builds_are
 
 LIST = {"method": "GET", "path": "/v2/acts/*/builds"}
@@ -261,7 +262,7 @@ def test_strangers_on_one_account(
     tasks[0].clear()
     tasks[0].workers[-1].ends()
     tasks[0].start()
-    wait_until(lambda: len(apify.builds) == 3, "the clear has started its build")
+    wait_until(lambda: len(apify.builds) == 3, "the clear has started its build", timeout=20)
     assert tasks[1].finish() == "success"
     assert tasks[1].build_id == builds[1]
     ends_well(tasks[0], apify, "ABORTED", "SUCCEEDED", "SUCCEEDED")

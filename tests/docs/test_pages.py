@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from rig.waiting import free_ports
 from tests.docs.conftest import users_environment
 from tests.docs.samples import ROOT, samples
 
@@ -44,8 +44,7 @@ def follow(page: str, home: Path) -> str:
     """Write the files that a page gives, run its commands and its Python, and give all that these print."""
     environment = users_environment(home)
     said = exports = ""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = str(free.getsockname()[1])
+    port = str(free_ports(1)[0])
     with ExitStack() as running:
         for sample in (each for each in samples() if each.page == page and not each.not_run):
             sample = replace(sample, text=sample.text.replace("3333", port))

@@ -29,8 +29,8 @@ from airflow_provider_apify.exceptions import ApifyConfigurationError
 from airflow_provider_apify.hooks.apify import ApifyHook
 from airflow_provider_apify.triggers.build import ApifyBuildTrigger
 from demo.__main__ import apify as demo_apify
+from rig.network import self_signed
 from tests.integration.conftest import client, operator, sensor, start_build
-from tests.network import self_signed
 from tests.runner import Runner, Supervisor, fire
 
 CONSOLE = "https://console.apify.com/organization/0rgan1zat10n"

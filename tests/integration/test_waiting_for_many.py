@@ -16,8 +16,8 @@ from airflow_provider_apify.client import polls, triggerer
 from airflow_provider_apify.emulator import Emulator, Fault
 from airflow_provider_apify.exceptions import ApifyJobTimeout
 from airflow_provider_apify.hooks.apify import ApifyHook
+from rig.network import self_signed
 from tests.integration.conftest import client, start_build
-from tests.network import self_signed
 from tests.runner import Supervisor
 
 

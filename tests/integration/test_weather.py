@@ -23,8 +23,8 @@ from airflow_provider_apify.emulator import Emulator, Fault
 from airflow_provider_apify.exceptions import ApifyJobTimeout
 from airflow_provider_apify.hooks.apify import ApifyHook
 from airflow_provider_apify.jobs import wait
+from rig.network import Gate, self_signed
 from tests.integration.conftest import client, operator, sensor, start_build, starts
-from tests.network import Gate, self_signed
 from tests.rows import builds_are
 from tests.runner import Runner, Supervisor
 

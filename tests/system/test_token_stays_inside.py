@@ -17,7 +17,7 @@ from cryptography.fernet import Fernet, InvalidToken
 
 from airflow_provider_apify.emulator import Emulator, Fault
 from airflow_provider_apify.emulator.call import RequestRecord
-from demo.local_airflow import LocalAirflow
+from rig.local_airflow import LocalAirflow
 from tests.rows import builds_are
 from tests.system.conftest import CANARY, finish, long_polls
 

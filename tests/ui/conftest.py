@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from demo.local_airflow import LocalAirflow
+from rig.local_airflow import LocalAirflow
 from tests.system.conftest import (  # noqa: F401
     airflow,
     apify,

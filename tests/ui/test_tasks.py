@@ -9,7 +9,7 @@ from urllib.parse import quote
 import pytest
 
 from airflow_provider_apify.emulator import Emulator
-from demo.local_airflow import LocalAirflow
+from rig.local_airflow import LocalAirflow
 from tests.system.conftest import build_of, finish
 
 if TYPE_CHECKING:

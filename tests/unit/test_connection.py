@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from airflow_provider_apify.client.settings import Settings
-from tests.network import self_signed
+from rig.network import self_signed
 
 TOKEN, PROXY_PASSWORD = "apify_api_S3cr3t", "pr0xyS3cr3t"
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")

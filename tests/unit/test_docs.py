@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import versions
+from tests import write_versions_page
 from tests.features import FEATURES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,7 +51,7 @@ def test_the_page_of_versions_names_what_airflows_constraints_must_allow() -> No
     floors = re.findall(r'"(apache-airflow[\w-]+)>=([\d.]+)"', ROOT.joinpath("pyproject.toml").read_text())
     page = ROOT.joinpath("docs/versions.md").read_text()
     assert [name for name, floor in floors if name not in page or floor not in page] == []
-    assert page.endswith(versions.TAIL), "make matrix writes it"
+    assert page.endswith(write_versions_page.TAIL), "make matrix writes it"
 
 
 def test_what_counts_as_not_shown_is_there() -> None:

@@ -4,8 +4,8 @@ What deferred builds cost, and how soon their end is noticed, beside two other p
 Each measurement is one client process, freshly started, that runs N triggers in one event loop, all started at once,
 and one server process on the same machine, freshly started too. The jobs end after 5 to 60 s, uniformly; each round
 has a seed of its own, the same for all. The server adds a trip of 50 ms to each request, half of it on the way back:
-25 ms of each latency are the network's. Up to 1000 triggers over TLS, more without. Up to 100 the measurements of a
-round run side by side, since they leave the machine idle most of the time. Measured in the client only, after one
+25 ms of each latency are the network's. All goes over TLS. Up to 100 the measurements of a round run side by side,
+since they leave the machine idle most of the time. Measured in the client only, after one
 trigger has run:
 
 - requests that the server saw, per job and started minute of it; TCP connections opened, and most at the same time;
@@ -15,12 +15,10 @@ trigger has run:
 
 "floor" are triggers that know the end and sleep until then: what the measurement itself costs. The other providers run
 in an environment of their own against the same server, at the interval that their operators have by default and at
-5 s. Airbyte's trigger blocks the event loop, so beyond 100 it is measured at its default only, beyond 1000 not at all,
+5 s. Airbyte's trigger blocks the event loop, so beyond 100 it is measured at its default only,
 and it is cut off after a limit of time: what is unfinished then counts with the latency it has so far. Logging is off
 for all.
 """
-
-# ruff: noqa: T201
 
 from __future__ import annotations
 
@@ -29,18 +27,17 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from benchmarks import common
-from benchmarks.common import Row
+from bench import common, report
+from bench.report import Row
 
 DEFAULT_POLL = {"airbyte": 60, "databricks": 30}
-NUMBERS = [1, 100, 1000, 5000]
+NUMBERS = [1, 100, 1000]
 #: Most triggers of measurements that run side by side.
 FEW = 100
-NAMES = ("who", "tls", "n", "poll")
+NAMES = ("who", "n", "poll")
 COLUMNS = {
     "who": "Who",
     "n": "N",
-    "tls": "TLS",
     "poll": "Poll s",
     "requests_per_minute": "Requests per job and started minute",
     "connections": "Connections",
@@ -58,19 +55,18 @@ COLUMNS = {
 RATIOS = {"requests_per_minute": "Requests", "connections": "Connections", "cpu_s": "CPU", "p50_s": "Latency p50"}
 
 
-def measure(who: str, n: int, *, tls: bool, poll: float | None = None, extra: Row | None = None, **task: Any) -> Row:
-    """Run one measurement; ``extra``: further fields of our connection; the rest is for ``benchmarks.client``."""
-    with common.bench_server(tls) as (url, certificate, home):
+def measure(who: str, n: int, *, poll: float | None = None, extra: Row | None = None, **task: Any) -> Row:
+    """Run one measurement; ``extra``: further fields of our connection; the rest is for ``bench.client``."""
+    with common.server() as (url, certificate, home):
         port = int(url.rpartition(":")[2])
-        ours: Row = {"conn_type": "apify", "host": url, "password": "token", "extra": dict(extra or {})}
-        if tls:
-            ours["extra"]["ca_bundle"] = certificate
+        fields = {"ca_bundle": certificate, **(extra or {})}
+        ours = {"conn_type": "apify", "host": url, "password": common.TOKEN, "extra": fields}
         databricks = {
             "conn_type": "databricks",
             "host": "127.0.0.1",
-            "schema": url.split(":")[0],
+            "schema": "https",
             "port": port,
-            "password": "token",
+            "password": common.TOKEN,
         }
         env = common.clean_environment(
             home,
@@ -82,9 +78,9 @@ def measure(who: str, n: int, *, tls: bool, poll: float | None = None, extra: Ro
         task |= {"who": who, "n": n, "poll": poll, "url": url}
         # Generous: who blocks the loop notices the limit late.
         patience = 300 + 3 * (task.get("limit") or task["seconds"])
-        result: Row = common.run_python(who, ["-m", "benchmarks.client", json.dumps(task)], env, patience)
+        result: Row = common.run_python(who, ["-m", "bench.client", json.dumps(task)], env, patience)
     label = f"{who} {json.dumps(extra)}" if extra else who
-    return {"who": label, "tls": tls, "n": n, "poll": poll, "seed": task["seed"], **result}
+    return {"who": label, "n": n, "poll": poll, "seed": task["seed"], **result}
 
 
 def main() -> None:
@@ -92,8 +88,6 @@ def main() -> None:
     parser.add_argument("--n", type=int, nargs="+", default=NUMBERS)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", nargs="+", choices=["apify", "floor", *common.PEERS], help="leave the others out")
-    parser.add_argument("--tls-most", type=int, default=1000, help="most triggers over TLS")
-    parser.add_argument("--airbyte-most", type=int, default=1000, help="most triggers of Airbyte's")
     parser.add_argument("--limit", type=float, default=120, help="seconds after which a measurement is cut off")
     parser.add_argument("--shortest", type=float, default=5)
     parser.add_argument("--longest", type=float, default=60)
@@ -115,7 +109,6 @@ def main() -> None:
         row = measure(
             who,
             n,
-            tls=n <= options.tls_most,
             poll=poll,
             extra=extra,
             seed=options.seed + turn,
@@ -129,16 +122,16 @@ def main() -> None:
     rows: list[Row] = []
     for turn in range(options.rounds):
         for n in options.n:
-            cases = [case for case in variants(chosen, options.extra) if affordable(*case[:2], n, options.airbyte_most)]
+            cases = [case for case in variants(chosen, options.extra) if affordable(*case[:2], n)]
             with ThreadPoolExecutor(len(cases) if n <= FEW else 1) as pool:
                 rows += pool.map(lambda case, turn=turn, n=n: one(turn, n, *case), cases)
-    merged = sorted(common.medians(rows, NAMES), key=lambda row: row["n"])
+    merged = sorted(report.medians(rows, NAMES), key=lambda row: row["n"])
     print(f"\nMedians of {options.rounds} rounds; in brackets lowest and highest where they are apart:\n")
-    common.print_table(merged, COLUMNS)
+    report.print_table(merged, COLUMNS)
     print("Times ours:\n")
-    common.print_table(ratios(merged), {name: COLUMNS[name] for name in ("who", "n", "poll")} | RATIOS)
+    report.print_table(ratios(merged), {name: COLUMNS[name] for name in ("who", "n", "poll")} | RATIOS)
     part = "" if options.n == NUMBERS else "-" + "-".join(map(str, options.n))
-    common.save(f"waiting{part}", __doc__ or "", rows=merged)
+    report.save(f"waiting{part}", __doc__ or "", rows=merged)
 
 
 def variants(chosen: list[str], extras: list[Row]) -> list[tuple[str, float | None, Row | None]]:
@@ -152,18 +145,18 @@ def variants(chosen: list[str], extras: list[Row]) -> list[tuple[str, float | No
     return listed
 
 
-def affordable(who: str, poll: float | None, n: int, airbyte_most: int) -> bool:
+def affordable(who: str, poll: float | None, n: int) -> bool:
     """Whether to measure at all: a loop that is blocked takes minutes to show it."""
-    return who != "airbyte" or n <= FEW or (n <= airbyte_most and poll == DEFAULT_POLL["airbyte"])
+    return who != "airbyte" or n <= FEW or poll == DEFAULT_POLL["airbyte"]
 
 
 def ratios(rows: list[Row]) -> list[Row]:
-    ours = {(row["n"], row["tls"]): row for row in rows if row["who"] == "apify"}
+    ours = {row["n"]: row for row in rows if row["who"] == "apify"}
     return [
         {name: row[name] for name in NAMES}
         | {name: row[name] / base[name] if base[name] > 0 else None for name in RATIOS}
         for row in rows
-        if (base := ours.get((row["n"], row["tls"]))) and row["who"] not in ("apify", "floor")
+        if (base := ours.get(row["n"])) and row["who"] not in ("apify", "floor")
     ]
 
 

@@ -1,14 +1,12 @@
 """
 Cost against the number of builds, and memory and descriptors over time.
 
-First, by the method of ``benchmarks.waiting``, our trigger alone with numbers of builds between those of that
-benchmark: the drawings have both. Beside them, in a process of its own, ten minutes of coming and going over TLS: 50
+First, by the method of ``bench.waiting``, our trigger alone with numbers of builds between those of that
+benchmark: the drawings have both. Beside them, in a process of its own, ten minutes of coming and going: 50
 triggers alive at any time, each for 5 to 20 s; resident memory and open descriptors about once a second. Shown are
 medians of each minute; "after" is two seconds after the last trigger. Memory is flat when the last minutes are like the
 second.
 """
-
-# ruff: noqa: T201
 
 from __future__ import annotations
 
@@ -16,15 +14,14 @@ import argparse
 from concurrent.futures import ThreadPoolExecutor
 from statistics import median
 
-from benchmarks import common, waiting
-from benchmarks.common import Row
+from bench import report, waiting
+from bench.report import Row
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--n", type=int, nargs="+", default=[10, 30, 300, 2000])
+    parser.add_argument("--n", type=int, nargs="+", default=[10, 30, 300])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--tls-most", type=int, default=1000, help="most triggers over TLS")
     parser.add_argument("--longest", type=float, default=60)
     parser.add_argument("--seconds", type=float, default=600, help="of coming and going")
     parser.add_argument("--alive", type=int, default=50, help="triggers that come and go")
@@ -37,23 +34,23 @@ def main() -> None:
         rows = []
         for turn in range(options.rounds):
             for n in options.n:
-                tls, seed = n <= options.tls_most, options.seed + turn
-                row = waiting.measure("apify", n, tls=tls, seed=seed, limit=120, shortest=5, longest=options.longest)
+                seed = options.seed + turn
+                row = waiting.measure("apify", n, seed=seed, limit=120, shortest=5, longest=options.longest)
                 rows.append(row)
                 print(f"round {turn + 1}: N={n}: {row['seconds']:.0f} s", flush=True)
-        merged = common.medians(rows, waiting.NAMES)
-        common.print_table(merged, waiting.COLUMNS)
+        merged = report.medians(rows, waiting.NAMES)
+        report.print_table(merged, waiting.COLUMNS)
         flow = flowing.result()
     minutes = by_minute(flow.pop("samples"))
-    common.print_table(minutes, {"minute": "Minute", "rss_mb": "RSS MB", "descriptors": "Descriptors"})
+    report.print_table(minutes, {"minute": "Minute", "rss_mb": "RSS MB", "descriptors": "Descriptors"})
     flow_columns = {name: waiting.COLUMNS[name] for name in ("n", "cpu_s", "p50_s", "p95_s", "lag_max_s", "errors")}
-    common.print_table([flow], {"requests": "Requests", "connections": "Connections"} | flow_columns)
-    common.save("growth", __doc__ or "", rows=merged, minutes=minutes, coming_and_going=flow)
+    report.print_table([flow], {"requests": "Requests", "connections": "Connections"} | flow_columns)
+    report.save("growth", __doc__ or "", rows=merged, minutes=minutes, coming_and_going=flow)
 
 
 def come_and_go(options: argparse.Namespace) -> Row:
     task = {"seconds": options.seconds, "shortest": 5, "longest": 20, "seed": options.seed}
-    return waiting.measure("apify", options.alive, tls=True, **task)
+    return waiting.measure("apify", options.alive, **task)
 
 
 def by_minute(samples: list[tuple[float, float, int]]) -> list[Row]:

@@ -1,4 +1,4 @@
-"""What both parts share: the run of N builds, the meter beside it, and what must be true afterwards."""
+"""What the parts share: the run of N builds, the meter beside it, and what must be true afterwards."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import collections
 import contextlib
 import itertools
 import os
-import platform
-import resource
 import shutil
 import tempfile
 import threading
@@ -15,7 +13,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +20,9 @@ import psutil  # type: ignore[import-untyped,unused-ignore]
 
 from airflow_provider_apify.emulator import Emulator
 from airflow_provider_apify.jobs.start import Fingerprint
-from demo.local_airflow import LocalAirflow
-from scale.report import Report, Setting
+from bench.report import Report, Setting
+from rig.local_airflow import LocalAirflow
+from rig.waiting import wait_until
 
 HERE = Path(__file__).resolve().parent
 DAGS = HERE / "dags"
@@ -42,24 +40,6 @@ def environment(settings: Iterable[Setting], tasks: int, nothing: int = 0) -> di
         "PYTHONPATH": str(HERE / "preload"),
         "SCALE_TASKS": str(tasks),
         "SCALE_NOTHING": str(nothing),
-    }
-
-
-def allow_open_files() -> int:
-    """Raise ``ulimit -n`` as far as this user may, for this process and its children."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = 65536 if hard == resource.RLIM_INFINITY else min(hard, 65536)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-    return most
-
-
-def machine() -> dict[str, Any]:
-    return {
-        "cores": os.cpu_count(),
-        "memory_gb": round(psutil.virtual_memory().total / 2**30),
-        "python": platform.python_version(),
-        "airflow": version("apache-airflow"),
-        "provider": version("airflow-provider-apify"),
     }
 
 
@@ -84,8 +64,7 @@ def apify(tasks: int, build_seconds: float) -> Iterator[Emulator]:
 
 
 def prepare(local: LocalAirflow, emulator: Emulator) -> None:
-    connection = {"connection_id": "apify_default", "conn_type": "apify"}
-    local.api("POST", "/connections", json={**connection, "host": emulator.url, "password": emulator.token})
+    local.add_connection(host=emulator.url, password=emulator.token)
     local.wait_for_dag(DAG_ID, timeout=120)
 
 
@@ -153,29 +132,33 @@ class Meter:
                 self._triggerer_after[key] = sum(process.cpu_times()[:2])
 
 
-def pids(local: LocalAirflow) -> dict[str, int]:
-    """The process of each component, which is also its session."""
-    return {name: process.pid for name, process in local._components.items()}
+def wait(local: LocalAirflow, emulator: Emulator, dag_id: str, run: str, limit: float, say: Say) -> str:
+    """
+    Wait for the end of a run: its state, or that it has none yet.
 
+    Asks seldom, since that takes from what is measured, and says every 30 seconds how far it is.
+    """
+    said, state = time.monotonic(), ""
 
-def wait(local: LocalAirflow, emulator: Emulator, run: str, limit: float, say: Say) -> str:
-    """Wait for the end of the run, and tell about it every 30 seconds; asking takes from what is measured."""
-    started = told = time.monotonic()
-    while (state := local.run_state(DAG_ID, run)) not in ("success", "failed"):
-        if time.monotonic() - told >= 30:
-            told = time.monotonic()
+    def over() -> bool:
+        nonlocal said, state
+        if time.monotonic() - said >= 30:
+            said = time.monotonic()
             builds = emulator.builds
             ended = sum(bool(build["finishedAt"]) for build in builds)
-            say(f"{len(builds)} builds started, {ended} of them ended, {_succeeded(local, run)} tasks succeeded")
-        if time.monotonic() - started > limit:
-            say(f"given up after {limit:.0f} s")
-            return f"still {state}"
-        time.sleep(2)
-    return state
+            say(
+                f"{len(builds)} builds started, {ended} of them ended, {_succeeded(local, dag_id, run)} tasks succeeded"
+            )
+        state = local.run_state(dag_id, run)
+        return state in ("success", "failed") or bool(local.dead)
+
+    with contextlib.suppress(TimeoutError):
+        wait_until(over, "the run is over", limit, every=2)
+    return state if state in ("success", "failed") else f"still {state}"
 
 
-def _succeeded(local: LocalAirflow, run: str) -> int:
-    path = f"/dags/{DAG_ID}/dagRuns/{run}/taskInstances"
+def _succeeded(local: LocalAirflow, dag_id: str, run: str) -> int:
+    path = f"/dags/{dag_id}/dagRuns/{run}/taskInstances"
     return int(local.api("GET", path, params={"state": "success", "limit": 1})["total_entries"])
 
 

@@ -9,8 +9,6 @@ is wall time; requests are those in the emulator's ledger. The emulator answers 
 adds a trip.
 """
 
-# ruff: noqa: T201
-
 from __future__ import annotations
 
 import argparse
@@ -24,11 +22,10 @@ import urllib.request
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks import common
+from bench import common, report
 
 COLUMNS = {"who": "How", "requests": "Requests", "ms": "ms", "ratio": "Times the bare request"}
 PATH = "/v2/acts/~hello-world/builds?version=0.0"
-TOKEN = "emulator-token"
 
 
 def main() -> None:
@@ -36,7 +33,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=100)
     options = parser.parse_args()
     print(__doc__)
-    server = ["--port", "0", "--build-seconds", "3600", "--memory-mbytes", str(10**9)]
+    server = ["--port", "0", "--token", common.TOKEN, "--build-seconds", "3600", "--memory-mbytes", str(10**9)]
     with (
         tempfile.TemporaryDirectory() as home,
         common.started("airflow_provider_apify.emulator", *server) as url,
@@ -44,14 +41,14 @@ def main() -> None:
         # Before Airflow is imported.
         os.environ |= common.clean_environment(home)
         rows = measure(url, options.rounds)
-    merged = common.medians(rows, ("who",))
+    merged = report.medians(rows, ("who",))
     for row in merged:
         row["ratio"] = row["ms"] / merged[0]["ms"]
-    common.print_table(merged, COLUMNS)
-    common.save("start", __doc__ or "", rows=merged)
+    report.print_table(merged, COLUMNS)
+    report.save("start", __doc__ or "", rows=merged)
 
 
-def measure(url: str, rounds: int) -> list[common.Row]:
+def measure(url: str, rounds: int) -> list[report.Row]:
     import requests
     import structlog
     from airflow.sdk import DAG
@@ -64,12 +61,12 @@ def measure(url: str, rounds: int) -> list[common.Row]:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
     def bare() -> Callable[[], Any]:
-        return lambda: requests.post(url + PATH, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=30).json()
+        return lambda: requests.post(url + PATH, headers={"Authorization": f"Bearer {common.TOKEN}"}, timeout=30).json()
 
     def operator(**kwargs: Any) -> Callable[[], Any]:
         supervisor = Supervisor()
-        supervisor.connections["apify_default"] = {"host": url, "password": TOKEN}
-        task_runner.SUPERVISOR_COMMS = supervisor
+        supervisor.connections["apify_default"] = {"host": url, "password": common.TOKEN}
+        task_runner.SUPERVISOR_COMMS = supervisor  # type: ignore[assignment]
         with DAG("bench", start_date=dt.datetime(2026, 1, 1)):
             task = ApifyBuildOperator(task_id="build", actor_id="~hello-world", **kwargs)
         context = Runner(supervisor).task_instance(task).get_template_context()

@@ -1,5 +1,7 @@
 """
-Write docs/versions.md: ``python -m tests.versions FILE...``, from what the tested environments have said of themselves.
+Write docs/versions.md from what the tested environments have said of themselves.
+
+``python -m tests.write_versions_page FILE...``
 
 Without files, print what the environment that runs this has to say. `make matrix` does both.
 """

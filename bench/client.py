@@ -5,8 +5,6 @@ Called with one JSON argument by a fresh interpreter, it prints one line of JSON
 measurement, so that imports and other things done once are not counted. Logging is off.
 """
 
-# ruff: noqa: T201
-
 from __future__ import annotations
 
 import asyncio
@@ -24,11 +22,11 @@ import urllib.request
 from statistics import quantiles
 from typing import Any
 
-import psutil
+import psutil  # type: ignore[import-untyped,unused-ignore]
 import structlog
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from benchmarks.common import build_id, raise_file_limit
+from rig.waiting import allow_open_files
 
 TICK = 0.02
 #: Airflow warns that the event loop was blocked from this on.
@@ -41,23 +39,23 @@ class Sleeper(BaseTrigger):
     """Knows the end and sleeps until then: what the measurement itself costs."""
 
     def __init__(self, end: float) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.end = end
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        return "benchmarks.client.Sleeper", {"end": self.end}
+        return "bench.client.Sleeper", {"end": self.end}
 
     async def run(self) -> Any:
         await asyncio.sleep(max(0.0, self.end - time.time()))
-        yield TriggerEvent({"status": "success"})
+        yield TriggerEvent({"status": "success"})  # type: ignore[no-untyped-call]
 
 
-def make_trigger(who: str, index: int, end: float, poll: float | None) -> Any:
-    """Make the trigger that waits for a job of the server."""
+def make_trigger(who: str, index: int, build_id: str, end: float, poll: float | None) -> Any:
+    """Make the trigger that waits for a job of the server, which Apify knows by id, the others by number."""
     if who == "apify":
         from airflow_provider_apify.triggers.build import ApifyBuildTrigger
 
-        return ApifyBuildTrigger(build_id=build_id(index), apify_conn_id="apify_default")
+        return ApifyBuildTrigger(build_id=build_id, apify_conn_id="apify_default")
     if who == "airbyte":
         from airflow.providers.airbyte.triggers.airbyte import AirbyteSyncTrigger
 
@@ -133,15 +131,17 @@ class Meter:
 
 
 class Waiting:
-    """Triggers and what they have noticed."""
+    """Triggers that wait for the jobs of a plan, and what they have noticed."""
 
-    def __init__(self, who: str, poll: float | None) -> None:
+    def __init__(self, who: str, poll: float | None, ids: list[str], ends: list[float]) -> None:
         self.who, self.poll = who, poll
+        self.ids, self.ends = ids, ends
         self.latencies: list[float] = []
         self.errors = 0
 
-    async def one(self, index: int, end: float) -> None:
-        trigger = make_trigger(self.who, index, end, self.poll)
+    async def one(self, index: int) -> None:
+        end = self.ends[index]
+        trigger = make_trigger(self.who, index + 1, self.ids[index], end, self.poll)
         try:
             async for event in trigger.run():
                 self.latencies.append(time.time() - end)
@@ -161,14 +161,11 @@ class Waiting:
 
 async def measure(task: dict[str, Any]) -> dict[str, Any]:
     """Wait for ``n`` jobs, all triggers started at once."""
-    waiting = await warmed_up(task)
     source = random.Random(task["seed"])
-    ends = [source.uniform(task["shortest"], task["longest"]) for _ in range(task["n"])]
-    # The jobs have just been started, a millisecond apart, so that the list has an order.
-    count = len(ends)
-    t0 = ask(f"{task['url']}/bench/plan", [(-(count - i) / 1000, end) for i, end in enumerate(ends)])["t0"]
+    seconds = [source.uniform(task["shortest"], task["longest"]) for _ in range(task["n"])]
+    waiting = await planned(task, seconds)
     meter = Meter()
-    tasks = {asyncio.create_task(waiting.one(i, t0 + end)): t0 + end for i, end in enumerate(ends, 1)}
+    tasks = {asyncio.create_task(waiting.one(index)): end for index, end in enumerate(waiting.ends)}
     done, late = await asyncio.wait(tasks, timeout=task["limit"])
     figures = meter.stop()
     for each in done:
@@ -177,13 +174,12 @@ async def measure(task: dict[str, Any]) -> dict[str, Any]:
     waiting.latencies += [time.time() - tasks[each] for each in late]
     for each in late:
         each.cancel()
-    minutes = sum(-(-end // 60) for end in ends)
+    minutes = sum(-(-each // 60) for each in seconds)
     return figures | waiting.figures() | seen_by_server(task["url"], minutes) | {"unfinished": len(late)}
 
 
 async def come_and_go(task: dict[str, Any]) -> dict[str, Any]:
     """Keep ``n`` triggers alive for ``seconds``: when one is over, the next begins."""
-    waiting = await warmed_up(task)
     source = random.Random(task["seed"])
     jobs: list[tuple[float, float, int]] = []
     for lane in range(task["n"]):
@@ -192,14 +188,16 @@ async def come_and_go(task: dict[str, Any]) -> dict[str, Any]:
             jobs.append((at, end := at + source.uniform(task["shortest"], task["longest"]), lane))
             at = end
     jobs.sort()
-    t0 = ask(f"{task['url']}/bench/plan", [job[:2] for job in jobs])["t0"]
+    # All builds run from the beginning; what counts is when their triggers do.
+    waiting = await planned(task, [end for _, end, _ in jobs])
+    began = time.time()
     meter = Meter()
 
     async def run_lane(lane: int) -> None:
-        for index, (start, end, of) in enumerate(jobs, 1):
+        for index, (start, _, of) in enumerate(jobs):
             if of == lane:
-                await asyncio.sleep(max(0.0, t0 + start - time.time()))
-                await waiting.one(index, t0 + end)
+                await asyncio.sleep(max(0.0, began + start - time.time()))
+                await waiting.one(index)
 
     await asyncio.gather(*map(run_lane, range(task["n"])))
     # What is put off until later gets its time.
@@ -210,28 +208,24 @@ async def come_and_go(task: dict[str, Any]) -> dict[str, Any]:
     return figures | waiting.figures() | seen_by_server(task["url"], minutes) | {"samples": meter.samples}
 
 
-async def warmed_up(task: dict[str, Any]) -> Waiting:
-    ask(f"{task['url']}/bench/plan", [(-10, -5)])
-    await Waiting(task["who"], task["poll"]).one(1, 0.0)
-    return Waiting(task["who"], task["poll"])
+async def planned(task: dict[str, Any], seconds: list[float]) -> Waiting:
+    """Start a job for each of ``seconds``, which it takes, after one trigger has run."""
+
+    def start(seconds: list[float]) -> Waiting:
+        return Waiting(task["who"], task["poll"], **ask(f"{task['url']}/bench/plan", seconds))
+
+    await start([0.0]).one(0)
+    return start(seconds)
 
 
 def seen_by_server(url: str, minutes: float) -> dict[str, Any]:
-    stats = ask(f"{url}/bench/stats")
-    requests = sum(stats["seen"].values())
-    # One connection is that of this question.
-    return {
-        "requests": requests,
-        "requests_per_minute": requests / minutes,
-        "lists": stats["seen"].get("list", 0),
-        "connections": stats["opened"] - 1,
-        "most_open": stats["most_open"],
-    }
+    stats: dict[str, Any] = ask(f"{url}/bench/stats")
+    return stats | {"requests_per_minute": stats["requests"] / minutes}
 
 
 def main() -> None:
     task = json.loads(sys.argv[1])
-    raise_file_limit()
+    allow_open_files()
     logging.disable(logging.CRITICAL)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     with contextlib.redirect_stdout(sys.stderr):

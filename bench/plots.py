@@ -1,7 +1,5 @@
 """Draw what ``waiting`` and ``growth`` have measured: latency and cost against the number of builds, as SVG."""
 
-# ruff: noqa: T201
-
 from __future__ import annotations
 
 import argparse
@@ -15,8 +13,8 @@ matplotlib.use("svg")
 import matplotlib.pyplot as plt
 from matplotlib.ticker import FuncFormatter
 
-from benchmarks import common
-from benchmarks.common import Row
+from bench import report
+from bench.report import Row
 
 #: Who is drawn, by name and poll interval: colour and label.
 LINES = {
@@ -38,7 +36,7 @@ LEAST = {"rss_mb": 1.0}
 def load() -> dict[tuple[str, Any], list[Row]]:
     """Read the results: our own line has the points of all files, the newer measurement of each."""
     rows: dict[tuple[str, Any, int], Row] = {}
-    for path in sorted((*common.RESULTS.glob("waiting*.json"), *common.RESULTS.glob("growth.json")), key=_measured_at):
+    for path in sorted((*report.RESULTS.glob("waiting*.json"), *report.RESULTS.glob("growth.json")), key=_measured_at):
         rows |= {(row["who"], row["poll"], row["n"]): row for row in json.loads(path.read_text())["rows"]}
     return {key: sorted((row for of, row in rows.items() if of[:2] == key), key=lambda row: row["n"]) for key in LINES}
 

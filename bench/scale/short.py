@@ -15,12 +15,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from airflow_provider_apify.emulator import Actor
-from demo.local_airflow import LocalAirflow
-from scale import rig, servers
-from scale.report import Report, Setting
+from bench.report import Report, Setting
+from bench.scale import common, servers
+from rig.local_airflow import LocalAirflow
 
 #: Builds at once in the largest burst, and seconds that the longest of them takes; the shortest takes 1.
 TASKS = 200
@@ -49,51 +47,39 @@ _EXECUTOR_EVENT = re.compile(
 _STATE = re.compile(r"state attribute is (\w+)")
 
 
-def run(tasks: int, build_seconds: float, limit: float, say: rig.Say) -> Report:
+def run(tasks: int, build_seconds: float, limit: float, say: common.Say) -> Report:
     bursts = [(max(1, round(part * tasks)), times) for part, times in BURSTS]
     longest = round(build_seconds)
     report = Report(f"bursts of up to {tasks} deferred builds of 1 to {longest} s, no retries, all cores busy")
     report.settings = SETTINGS
     env = {
-        **rig.environment(SETTINGS, tasks=0),
+        **common.environment(SETTINGS, tasks=0),
         "SCALE_BURSTS": " ".join(str(size) for size, _ in bursts),
         "SCALE_LONGEST": str(longest),
     }
     # With so much to do at a time, components end because sqlite is locked.
     with (
-        rig.workspace(report, say) as home,
-        rig.apify(tasks, build_seconds) as emulator,
+        common.workspace(report, say) as home,
+        common.apify(tasks, build_seconds) as emulator,
         servers.postgresql(servers.find_postgresql()) as database,
     ):
         env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = f"postgresql+psycopg2://{database}"
         for seconds in range(1, longest + 1):
             emulator.add_actor(Actor(f"takes-{seconds}", build_seconds=seconds))
-        with LocalAirflow(home, rig.DAGS, env=env, say=say) as local:
-            rig.prepare(local, emulator)
-            local._http.timeout = httpx.Timeout(120)
+        with LocalAirflow(home, common.DAGS, env=env, timeout=120, say=say) as local:
+            common.prepare(local, emulator)
             with _busy_cores():
                 for size, times in bursts:
                     for _ in range(times):
                         run_id = local.trigger(dag_id := f"scale_short_{size}")
-                        state = _end_of(local, dag_id, run_id, limit)
+                        state = common.wait(local, emulator, dag_id, run_id, limit, say)
                         say(f"{size} builds: {state}; load {os.getloadavg()[0]:.1f}")
                 report.facts["load at the end (1 and 5 minutes)"] = "{:.1f}, {:.1f}".format(*os.getloadavg())
             for size, times in bursts:
                 _judge(report, local, home, f"scale_short_{size}", f"{times} x {size}")
             total = sum(size * times for size, times in bursts)
             report.equal("builds, one for each task", len(emulator.builds), total)
-    report.facts["machine"] = rig.machine()
     return report
-
-
-def _end_of(local: LocalAirflow, dag_id: str, run_id: str, limit: float) -> str:
-    """Wait for the run's end, asking seldom: that takes from what is measured."""
-    deadline = time.monotonic() + limit
-    while (state := local.run_state(dag_id, run_id)) not in ("success", "failed"):
-        if time.monotonic() > deadline or any(process.poll() is not None for process in local._components.values()):
-            return f"still {state}"
-        time.sleep(2)
-    return state
 
 
 def _judge(report: Report, local: LocalAirflow, home: Path, dag_id: str, name: str) -> None:
@@ -125,7 +111,7 @@ def _judge(report: Report, local: LocalAirflow, home: Path, dag_id: str, name: s
 
 
 def _least_and_most(values: list[float]) -> dict[str, float]:
-    return {"count": len(values), "min": round(min(values), 2), **rig.spread(values)} if values else {}
+    return {"count": len(values), "min": round(min(values), 2), **common.spread(values)} if values else {}
 
 
 def _between(before: dict[Any, float], after: dict[Any, float]) -> list[float]:

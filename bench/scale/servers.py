@@ -11,12 +11,12 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-LOOPBACK = "127.0.0.1"
+from rig.waiting import LOOPBACK, free_ports, wait_until
+
 #: Seconds to start, and to stop before it is killed.
 PATIENCE = 30.0
 
@@ -59,7 +59,7 @@ def postgresql(programs: Path) -> Iterator[str]:
     user = _unprivileged()
     # Not below the home of Airflow, which its owner alone may enter.
     with _directory("scale-postgresql-", user) as place:
-        password, port = secrets.token_hex(16), _free_port()
+        password, port = secrets.token_hex(16), free_ports(1)[0]
         (place / "password").write_text(password)
         data = ("-D", str(place / "data"))
         access = ("-U", "airflow", "-A", "scram-sha-256", "--pwfile", str(place / "password"))
@@ -78,7 +78,7 @@ def postgresql(programs: Path) -> Iterator[str]:
 def redis(program: Path) -> Iterator[str]:
     """Give the URL of an empty Redis."""
     with _directory("scale-redis-", None) as place:
-        password, port = secrets.token_hex(16), _free_port()
+        password, port = secrets.token_hex(16), free_ports(1)[0]
         config = place / "redis.conf"
         config.touch(mode=0o600)
         config.write_text(f'bind {LOOPBACK}\nport {port}\ndir {place}\nsave ""\nrequirepass {password}\n')
@@ -95,7 +95,7 @@ def _server(
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, **_as(user)
         )
     try:
-        _until(lambda: _listens(port, process, log, command), command)
+        wait_until(lambda: _listens(port, process, log, command), f"{command[0]} answers", PATIENCE)
         yield
     finally:
         process.send_signal(stop)
@@ -113,14 +113,6 @@ def _listens(port: int, process: subprocess.Popen[bytes], log: Path, command: li
     with contextlib.suppress(OSError), socket.create_connection((LOOPBACK, port), timeout=1):
         return True
     return False
-
-
-def _until(probe: Callable[[], bool], command: list[str | Path]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not probe():
-        if time.monotonic() > deadline:
-            raise RuntimeError(f"{command[0]} does not answer after {PATIENCE:.0f} s")
-        time.sleep(0.1)
 
 
 def _run(command: list[str | Path], user: pwd.struct_passwd | None, env: dict[str, str] | None = None) -> None:
@@ -152,9 +144,3 @@ def _directory(prefix: str, owner: pwd.struct_passwd | None) -> Iterator[Path]:
         yield place
     finally:
         shutil.rmtree(place, ignore_errors=True)
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind((LOOPBACK, 0))
-        return int(listener.getsockname()[1])

@@ -5,9 +5,10 @@ from __future__ import annotations
 import sqlite3
 import time
 
-from demo.local_airflow import LocalAirflow
-from scale import rig
-from scale.report import Report, Setting
+from bench.report import Report, Setting
+from bench.scale import common
+from rig.local_airflow import LocalAirflow
+from rig.waiting import allow_open_files
 
 TASKS = 1000
 #: Longer than 1000 starts take (about 150 s on 2 cores), so that all builds are watched at the same time.
@@ -36,9 +37,9 @@ SETTINGS = (
 )
 
 
-def run(tasks: int, build_seconds: float, limit: float, say: rig.Say) -> Report:
+def run(tasks: int, build_seconds: float, limit: float, say: common.Say) -> Report:
     report = Report(f"{tasks} deferred builds of {build_seconds:.0f} s in one triggerer")
-    files = rig.allow_open_files()
+    files = allow_open_files()
     elsewhere = (
         Setting("max_active_tasks (DAG)", "10000", "16 by default: [core] max_active_tasks_per_dag"),
         Setting("ulimit -n", str(files), "the supervisor keeps a log file open for each trigger, the runner a socket"),
@@ -47,22 +48,22 @@ def run(tasks: int, build_seconds: float, limit: float, say: rig.Say) -> Report:
     )
     report.settings = SETTINGS + elsewhere
     nothing = min(NOTHING, tasks)
-    with rig.workspace(report, say) as home, rig.apify(tasks, build_seconds) as emulator:
+    with common.workspace(report, say) as home, common.apify(tasks, build_seconds) as emulator:
         # The mode is kept in the file, so every component has it.
         with sqlite3.connect(home / "airflow.db") as database:
             database.execute("PRAGMA journal_mode=WAL")
         database.close()
-        with LocalAirflow(home, rig.DAGS, env=rig.environment(SETTINGS, tasks, nothing), say=say) as local:
-            rig.prepare(local, emulator)
+        with LocalAirflow(home, common.DAGS, env=common.environment(SETTINGS, tasks, nothing), say=say) as local:
+            common.prepare(local, emulator)
             _compare(report, local, nothing, say)
-            with rig.Meter(lambda: rig.pids(local)) as meter:
+            with common.Meter(lambda: local.pids) as meter:
                 started = time.monotonic()
-                run_id = local.trigger(rig.DAG_ID)
+                run_id = local.trigger(common.DAG_ID)
                 say(f"{tasks} tasks triggered")
-                state = rig.wait(local, emulator, run_id, 3 * limit, say)
+                state = common.wait(local, emulator, common.DAG_ID, run_id, 3 * limit, say)
                 took = time.monotonic() - started
             say(f"the run is over after {took:.0f} s: {state}")
-            rig.check(report, local, emulator, run_id, state, tasks)
+            common.check(report, local, emulator, run_id, state, tasks)
             peak = report.facts["most builds watched at the same time"]
             report.equal("builds watched at the same time", peak, tasks)
             report.claim(f"seconds from the trigger to the end, at most {limit:.0f}", round(took, 1), took <= limit)
@@ -73,15 +74,14 @@ def run(tasks: int, build_seconds: float, limit: float, say: rig.Say) -> Report:
                 "triggerer, CPU seconds": meter.triggerer_cpu,
                 "CPU seconds": cpu,
                 "CPU seconds per task": round((sum(cpu.values()) - cpu["emulator"]) / tasks, 2),
-                "machine": rig.machine(),
             }
     return report
 
 
-def _compare(report: Report, local: LocalAirflow, tasks: int, say: rig.Say) -> None:
+def _compare(report: Report, local: LocalAirflow, tasks: int, say: common.Say) -> None:
     """Measure what Airflow's own machinery takes for tasks that only defer for 10 s."""
     local.wait_for_dag("scale_nothing")
-    with rig.Meter(lambda: rig.pids(local)) as meter:
+    with common.Meter(lambda: local.pids) as meter:
         started = time.monotonic()
         local.wait_for_run("scale_nothing", local.trigger("scale_nothing"), timeout=600)
         took = time.monotonic() - started

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 
-from demo.local_airflow import LocalAirflow
-from scale import rig, servers
-from scale.report import Report, Setting
+from bench.report import Report, Setting
+from bench.scale import common, servers
+from rig.local_airflow import LocalAirflow
+from rig.waiting import allow_open_files
 
 TASKS = 200
 BUILD_SECONDS = 120.0
 LIMIT = 480.0
-WORKERS = ("worker-a", "worker-b")
+WORKERS = {
+    name: ("celery", "worker", "--skip-serve-logs", "--celery-hostname", f"{name}@localhost")
+    for name in ("worker-a", "worker-b")
+}
 TRIGGERERS = ("triggerer", "triggerer-2")
 
 SETTINGS = (
@@ -34,81 +36,46 @@ SETTINGS = (
 )
 
 
-class Distributed(LocalAirflow):
-    """The rig's Airflow with Celery's workers beside its own components."""
-
-    def __init__(self, home: Path, dags: Path, *, env: Mapping[str, str], say: rig.Say) -> None:
-        super().__init__(home, dags, env=env, say=say)
-        for name in WORKERS:
-            self._commands[name] = ["celery", "worker", "--skip-serve-logs", "--celery-hostname", f"{name}@localhost"]
-
-    def __enter__(self) -> Distributed:
-        # Airflow's health report does not know Celery's workers.
-        workers = {name: self._commands.pop(name) for name in WORKERS}
-        super().__enter__()
-        self._commands |= workers
-        try:
-            self.launch("triggerer-2")
-            for name in WORKERS:
-                self._launch(name)
-            for name in WORKERS:
-                self._poll(partial(self._is_ready, name), 120, partial("{} is not ready".format, name))
-                self.say(f"{name} is up")
-        except BaseException:
-            self.__exit__(None, None, None)
-            raise
-        return self
-
-    def _is_ready(self, worker: str) -> bool:
-        log = self._log(worker).read_text(errors="replace")
-        if self.component(worker).poll() is not None:
-            raise RuntimeError(f"{worker} ended:\n{log[-3000:]}")
-        return " ready." in log
-
-    def watching(self, run: str) -> dict[str, set[int]]:
-        """The map indexes of the deferred tasks that each triggerer has, by its name here; they began in this order."""
-        jobs = self.api("GET", "/jobs", params={"job_type": "TriggererJob", "order_by": "start_date"})["jobs"]
-        names = {job["id"]: name for job, name in zip(jobs, TRIGGERERS, strict=True)}
-        held: dict[str, set[int]] = {name: set() for name in TRIGGERERS}
-        for task in self.tasks(rig.DAG_ID, run).values():
-            if task["state"] == "deferred" and task["triggerer_job"]:
-                held[names[task["triggerer_job"]["id"]]].add(task["map_index"])
-        return held
-
-
-def run(tasks: int, build_seconds: float, limit: float, say: rig.Say) -> Report:
+def run(tasks: int, build_seconds: float, limit: float, say: common.Say) -> Report:
     postgres, redis = servers.find()
     report = Report(f"{tasks} deferred builds of {build_seconds:.0f} s on Celery, one of two triggerers killed")
-    files = rig.allow_open_files()
+    files = allow_open_files()
     elsewhere = (
         Setting("max_active_tasks (DAG)", "10000", "16 by default: [core] max_active_tasks_per_dag"),
         Setting("ulimit -n", str(files), "the supervisor keeps a log file open for each trigger, the runner a socket"),
     )
     report.settings = SETTINGS + elsewhere
     with (
-        rig.workspace(report, say) as home,
-        rig.apify(tasks, build_seconds) as emulator,
+        common.workspace(report, say) as home,
+        common.apify(tasks, build_seconds) as emulator,
         servers.postgresql(postgres) as database,
         servers.redis(redis) as broker,
     ):
         env = {
-            **rig.environment(SETTINGS, tasks, nothing=1),
+            **common.environment(SETTINGS, tasks, nothing=1),
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"postgresql+psycopg2://{database}",
             "AIRFLOW__CELERY__RESULT_BACKEND": f"db+postgresql+psycopg2://{database}",
             "AIRFLOW__CELERY__BROKER_URL": broker,
         }
-        with Distributed(home, rig.DAGS, env=env, say=say) as local:
-            rig.prepare(local, emulator)
-            with rig.Meter(lambda: rig.pids(local)) as meter:
+        with LocalAirflow(home, common.DAGS, env=env, components=WORKERS, say=say) as local:
+            # One after the other: by the order of their jobs it is known which is which.
+            local.launch("triggerer-2")
+            for name in WORKERS:
+                local.launch(name)
+            for name in WORKERS:
+                local.wait_until(partial(_is_ready, local, name), partial("{} is not ready".format, name), 120)
+                say(f"{name} is up")
+            common.prepare(local, emulator)
+            with common.Meter(lambda: local.pids) as meter:
                 started = time.monotonic()
-                run_id = local.trigger(rig.DAG_ID)
+                run_id = local.trigger(common.DAG_ID)
                 say(f"{tasks} tasks triggered")
                 lost, held = _lose_a_triggerer(local, run_id, tasks, limit, say)
                 killed_at, killed_after = time.time(), time.monotonic() - started
-                state = rig.wait(local, emulator, run_id, 3 * limit, say)
+                state = common.wait(local, emulator, common.DAG_ID, run_id, 3 * limit, say)
                 took = time.monotonic() - started
             say(f"the run is over after {took:.0f} s: {state}")
-            polls = rig.check(report, local, emulator, run_id, state, tasks)
+            polls = common.check(report, local, emulator, run_id, state, tasks)
             taken_over = sum(max(polls[index], default=0) > killed_at for index in held)
             report.claim("builds that the killed triggerer had, at least 1", len(held), len(held) > 0)
             report.equal("of them asked for by the other one", taken_over, len(held))
@@ -120,12 +87,29 @@ def run(tasks: int, build_seconds: float, limit: float, say: rig.Say) -> Report:
                 "triggerers, peak MB": meter.peak_mb,
                 "CPU seconds": cpu,
                 "CPU seconds per task": round((sum(cpu.values()) - cpu["emulator"]) / tasks, 2),
-                "machine": rig.machine(),
             }
     return report
 
 
-def _lose_a_triggerer(local: Distributed, run: str, tasks: int, limit: float, say: rig.Say) -> tuple[str, set[int]]:
+def _is_ready(local: LocalAirflow, worker: str) -> bool:
+    log = local.log(worker).read_text(errors="replace")
+    if worker in local.dead:
+        raise RuntimeError(f"{worker} ended:\n{log[-3000:]}")
+    return " ready." in log
+
+
+def _watched(local: LocalAirflow, run: str) -> dict[str, set[int]]:
+    """The map indexes of the deferred tasks that each triggerer has, by its name here; they began in this order."""
+    jobs = local.api("GET", "/jobs", params={"job_type": "TriggererJob", "order_by": "start_date"})["jobs"]
+    names = {job["id"]: name for job, name in zip(jobs, TRIGGERERS, strict=True)}
+    held: dict[str, set[int]] = {name: set() for name in TRIGGERERS}
+    for task in local.tasks(common.DAG_ID, run).values():
+        if task["state"] == "deferred" and task["triggerer_job"]:
+            held[names[task["triggerer_job"]["id"]]].add(task["map_index"])
+    return held
+
+
+def _lose_a_triggerer(local: LocalAirflow, run: str, tasks: int, limit: float, say: common.Say) -> tuple[str, set[int]]:
     """Kill the triggerer that watches most, once half of the builds are watched: its name, and what it had."""
     held: dict[str, set[int]] = {}
 
@@ -133,10 +117,10 @@ def _lose_a_triggerer(local: Distributed, run: str, tasks: int, limit: float, sa
         return {name: len(indexes) for name, indexes in held.items()}
 
     def half() -> bool:
-        held.update(local.watching(run))
+        held.update(_watched(local, run))
         return sum(counts().values()) >= tasks / 2
 
-    local._poll(half, limit, lambda: f"not half of the builds are watched: {counts()}")
+    local.wait_until(half, lambda: f"not half of the builds are watched: {counts()}", limit)
     lost = max(held, key=lambda name: len(held[name]))
     local.stop(lost, signal.SIGKILL)
     say(f"{lost} is killed; builds watched by each: {counts()}")

@@ -1,10 +1,9 @@
 """
 Run all parts, or one of them; exit code 0 if every claim holds, 1 if not, 2 if something has to be installed.
 
-Tables go to standard output, the same as JSON into ``scale/results``.
+Tables go to standard output, the same as JSON into ``bench/results``.
 """
 
-# ruff: noqa: T201
 from __future__ import annotations
 
 import argparse
@@ -12,13 +11,13 @@ import signal
 import sys
 import time
 
-from scale import distributed, servers, short, triggerer
+from bench.scale import distributed, servers, short, triggerer
 
 PARTS = {"triggerer": triggerer, "celery": distributed, "short": short}
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m scale", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m bench.scale", description=__doc__)
     parser.add_argument("part", nargs="?", choices=sorted(PARTS), help="only this one")
     parser.add_argument("--tasks", type=int, help="how many builds (default: 1000 in the triggerer, else 200)")
     parser.add_argument("--build-seconds", type=float, help="how long each takes")
@@ -36,8 +35,8 @@ def main() -> int:
             part = PARTS[name]
             report = part.run(options.tasks or part.TASKS, options.build_seconds or part.BUILD_SECONDS, part.LIMIT, say)
             full = options.tasks in (None, part.TASKS)
-            report.save(name if full else f"{name}-{options.tasks}")
             print(f"\n{report}\n", flush=True)
+            report.save(f"scale-{name}" if full else f"scale-{name}-{options.tasks}")
             holds &= report.holds
         return 0 if holds else 1
     except servers.Missing as missing:

@@ -7,14 +7,12 @@ among them. One run before the counted ones compiles the modules. The other prov
 with the operator and the sensor (Databricks: the operator) that go with their triggers.
 """
 
-# ruff: noqa: T201
-
 from __future__ import annotations
 
 import argparse
 import tempfile
 
-from benchmarks import common
+from bench import common, report
 
 IMPORTS = {
     "apify": "airflow_provider_apify.operators.build, airflow_provider_apify.sensors.build",
@@ -54,11 +52,11 @@ def main() -> None:
                 row = common.run_python(who, ["-c", SCRIPT.format(modules=IMPORTS[who])], env, timeout=300)
                 if turn:
                     rows.append({"who": who, **row, "requests": str(row["requests"]), "aiohttp": str(row["aiohttp"])})
-    merged = common.medians(rows, ("who", "requests", "aiohttp"))
+    merged = report.medians(rows, ("who", "requests", "aiohttp"))
     for row in merged:
         row["ratio"] = row["cpu_ms"] / merged[0]["cpu_ms"]
-    common.print_table(merged, COLUMNS)
-    common.save("imports", __doc__ or "", rows=merged)
+    report.print_table(merged, COLUMNS)
+    report.save("imports", __doc__ or "", rows=merged)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """
 A real Airflow around a block of code: api-server, scheduler, dag-processor, triggerer, on sqlite and LocalExecutor.
 
-Used by the system tests and by the demo. Every component is a child of this process in a session of its own, so that
-stopping is complete: ``airflow standalone`` leaves its children behind when it gets a SIGTERM.
+Every component is a child of this process in a session of its own, so that stopping is complete:
+``airflow standalone`` leaves its children behind when it gets a SIGTERM.
 """
 
 from __future__ import annotations
@@ -13,11 +13,10 @@ import json
 import os
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
@@ -27,12 +26,20 @@ from urllib.parse import quote
 import httpx
 import psutil  # type: ignore[import-untyped,unused-ignore]
 
+from rig.waiting import LOOPBACK, free_ports, wait_until
+
 T = TypeVar("T")
 
 START_TIMEOUT = 120
 STOP_GRACE = 5  # seconds between SIGTERM and SIGKILL; the scheduler would wait for its running tasks without end
-LOOPBACK = "127.0.0.1"
 ENDED = ("success", "failed", "skipped", "upstream_failed", "removed")
+#: What the ``airflow`` of each component is called with.
+COMPONENTS = {
+    "api-server": ("api-server",),
+    "scheduler": ("scheduler", "--skip-serve-logs"),
+    "dag-processor": ("dag-processor",),
+    "triggerer": ("triggerer", "--skip-serve-logs"),
+}
 
 #: What makes Airflow quick to notice things. Where a number is not smaller, the reason stands beside it.
 QUICK = {
@@ -64,8 +71,9 @@ class LocalAirflow:
 
     :param env: goes to every component and to :meth:`cli`, over the settings made here. Nothing named ``AIRFLOW...``
         comes from the caller's own environment.
-    :param triggerer: False for a deployment without one.
+    :param components: further kinds that :meth:`launch` can start, and what ``airflow`` is called with.
     :param port: of the api-server; any free one by default.
+    :param timeout: seconds that the api-server may take for an answer.
     :param say: gets short lines about progress.
     """
 
@@ -75,15 +83,16 @@ class LocalAirflow:
         dags_folder: Path,
         *,
         env: Mapping[str, str] = {},
-        triggerer: bool = True,
+        components: Mapping[str, Sequence[str]] = {},
         port: int | None = None,
+        timeout: float = 30,
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.home = Path(home).resolve()
         self.dags_folder = Path(dags_folder).resolve()
         self.database = self.home / "airflow.db"
         self.say = say
-        api, worker_logs, trigger_logs = _free_ports(3)
+        api, worker_logs, trigger_logs = free_ports(3)
         api = port or api
         self.url = f"http://{LOOPBACK}:{api}"
         self.environment = {
@@ -107,17 +116,12 @@ class LocalAirflow:
             "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(worker_logs),
             **env,
         }
-        self._commands = {
-            "api-server": ["api-server"],
-            "scheduler": ["scheduler", "--skip-serve-logs"],
-            "dag-processor": ["dag-processor"],
-            **({"triggerer": ["triggerer", "--skip-serve-logs"]} if triggerer else {}),
-        }
+        self._commands: dict[str, Sequence[str]] = {**COMPONENTS, **components}
         self._components: dict[str, subprocess.Popen[bytes]] = {}
         self._token: str | None = None
         # Without keep-alive there is no pooled connection that a restarted api-server has forgotten.
         self._http = httpx.Client(
-            base_url=self.url, trust_env=False, timeout=30, limits=httpx.Limits(max_keepalive_connections=0)
+            base_url=self.url, trust_env=False, timeout=timeout, limits=httpx.Limits(max_keepalive_connections=0)
         )
 
     # -- life -------------------------------------------------------------------------------------------------------
@@ -129,7 +133,7 @@ class LocalAirflow:
         try:
             # The api-server takes longest, 10 s of CPU, and needs no tables before its first request.
             self._launch("api-server", AIRFLOW__DATABASE__CHECK_MIGRATIONS="False")
-            log = self._log("db-migrate")
+            log = self.log("db-migrate")
             with log.open("ab") as output:
                 command = [_airflow(), "db", "migrate"]
                 migrated = subprocess.run(
@@ -139,9 +143,9 @@ class LocalAirflow:
                 raise RuntimeError(f"airflow db migrate failed:\n{_tail(log)}")
             self.say(f"database ready after {time.monotonic() - started:.0f} s")
             since = datetime.now(timezone.utc)
-            for name in self._commands.keys() - {"api-server"}:
+            for name in COMPONENTS.keys() - {"api-server"}:
                 self._launch(name)
-            self._wait_healthy(list(self._commands), since, started)
+            self._wait_healthy(list(COMPONENTS), since, started)
         except BaseException:
             self.__exit__(None, None, None)
             raise
@@ -168,6 +172,20 @@ class LocalAirflow:
         """The process of ``scheduler``, ``triggerer``, ``api-server``, ``dag-processor`` or one launched later."""
         return self._components[name]
 
+    @property
+    def pids(self) -> dict[str, int]:
+        """The process of each component, which is also its session."""
+        return {name: process.pid for name, process in self._components.items()}
+
+    @property
+    def dead(self) -> list[str]:
+        """The components that have ended without being stopped."""
+        return [name for name, process in self._components.items() if process.poll() is not None]
+
+    def log(self, name: str) -> Path:
+        """What a component has written."""
+        return self.home / f"{name}.log"
+
     def restart(self, name: str, kill: signal.Signals = signal.SIGTERM) -> None:
         """
         Stop one component and start it again; returns when it is healthy.
@@ -184,13 +202,18 @@ class LocalAirflow:
         del self._components[name]
 
     def launch(self, name: str) -> None:
-        """Start a component that does not run; returns when it is healthy. ``triggerer-2`` is a further triggerer."""
+        """
+        Start a component that does not run; returns when it is healthy. ``triggerer-2`` is a further triggerer.
+
+        Of the further kinds Airflow does not know whether they are: see :meth:`wait_until`.
+        """
         since, started = datetime.now(timezone.utc), time.monotonic()
         self._launch(name)
-        self._wait_healthy([name], since, started)
+        if _kind(name) in COMPONENTS:
+            self._wait_healthy([name], since, started)
 
     def _launch(self, name: str, **env: str) -> None:
-        with self._log(name).open("ab") as output:
+        with self.log(name).open("ab") as output:
             self._components[name] = subprocess.Popen(
                 [_airflow(), *self._commands[_kind(name)]],
                 env=self.environment | env,
@@ -205,13 +228,13 @@ class LocalAirflow:
         while waiting:
             for name in names:
                 if (code := self._components[name].poll()) is not None:
-                    raise RuntimeError(f"{name} ended with exit code {code}:\n{_tail(self._log(name))}")
+                    raise RuntimeError(f"{name} ended with exit code {code}:\n{_tail(self.log(name))}")
             healthy = self._healthy(since)
             for name in sorted(name for name in waiting if _kind(name) in healthy):
                 waiting.remove(name)
                 self.say(f"{name} is up after {time.monotonic() - started:.0f} s")
             if waiting and time.monotonic() - started > START_TIMEOUT:
-                logs = "\n".join(f"--- {name}\n{_tail(self._log(name))}" for name in sorted(waiting))
+                logs = "\n".join(f"--- {name}\n{_tail(self.log(name))}" for name in sorted(waiting))
                 raise RuntimeError(f"not healthy after {START_TIMEOUT} s: {', '.join(sorted(waiting))}\n{logs}")
             time.sleep(0.2)
 
@@ -269,9 +292,6 @@ class LocalAirflow:
             )
             config.chmod(0o600)
 
-    def _log(self, name: str) -> Path:
-        return self.home / f"{name}.log"
-
     # -- talking to it ----------------------------------------------------------------------------------------------
 
     def cli(self, *args: str, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -310,6 +330,19 @@ class LocalAirflow:
                 time.sleep(pause)  # sqlite was locked, all was rolled back
         return answer
 
+    def add_connection(self, *, host: str, password: str, connection_id: str = "apify_default", **fields: str) -> None:
+        """Add a connection to Apify, or to an emulator; ``fields`` as Airflow's API names them."""
+        connection = {"connection_id": connection_id, "conn_type": "apify", "host": host, "password": password}
+        self.api("POST", "/connections", json=connection | fields)
+
+    def wait_until(self, probe: Callable[[], T | None], what: Callable[[], str], timeout: float = 60) -> T:
+        """As :func:`rig.waiting.wait_until`; the error also names the components that have ended."""
+
+        def seen() -> str:
+            return (f"{', '.join(self.dead)} not running; " if self.dead else "") + what()
+
+        return wait_until(probe, seen, timeout)
+
     def wait_for_dag(self, dag_id: str, timeout: float = 60) -> None:
         """Until the DAG is stored as its file is now; RuntimeError at once if a file cannot be imported."""
 
@@ -324,7 +357,7 @@ class LocalAirflow:
                     raise RuntimeError(f"{error['filename']}:\n{error['stack_trace']}")
             return False
 
-        self._poll(stored, timeout, lambda: f"DAG {dag_id} is not there")
+        self.wait_until(stored, lambda: f"DAG {dag_id} is not there", timeout)
 
     def trigger(self, dag_id: str, conf: Mapping[str, Any] | None = None) -> str:
         """Once the DAG is there, unpause it and start a run of it: the run id."""
@@ -358,7 +391,7 @@ class LocalAirflow:
             ends = [self.log_end(task) for task in tasks.values() if task["state"] not in ENDED]
             return "\n".join([f"run {run_id} of {dag_id} has not ended: {states}", *ends])
 
-        return self._poll(ended, timeout, seen)
+        return self.wait_until(ended, seen, timeout)
 
     def wait_for_task(
         self, dag_id: str, run_id: str, task: str, states: Collection[str], timeout: float = 60
@@ -381,7 +414,7 @@ class LocalAirflow:
         def seen() -> str:
             return f"{task} of {dag_id} is {last.get('state')}, not {' or '.join(states)}\n{self.log_end(last)}"
 
-        return self._poll(reached, timeout, seen)
+        return self.wait_until(reached, seen, timeout)
 
     def log_end(self, task: Mapping[str, Any]) -> str:
         """The last lines of the newest try's log."""
@@ -389,16 +422,6 @@ class LocalAirflow:
             names = ("dag_id", "dag_run_id", "task_id", "try_number", "map_index")
             return "\n".join(self.task_log(*(task[name] for name in names)).splitlines()[-30:])
         return "(no log)"
-
-    def _poll(self, probe: Callable[[], T | None], timeout: float, message: Callable[[], str]) -> T:
-        deadline = time.monotonic() + timeout
-        while not (result := probe()):
-            if time.monotonic() > deadline:
-                dead = [name for name, process in self._components.items() if process.poll() is not None]
-                note = f" (not running: {', '.join(dead)})" if dead else ""
-                raise TimeoutError(f"after {timeout} s{note}: {message()}")
-            time.sleep(0.25)
-        return result
 
     def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value", map_index: int = -1) -> Any:
         """The value; KeyError if there is none."""
@@ -484,14 +507,6 @@ def _callers_environment(home: Path) -> dict[str, str]:
     if kept.pop("PYTHONDONTWRITEBYTECODE", None):
         kept.setdefault("PYTHONPYCACHEPREFIX", str(home / "pycache"))
     return kept
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for listener in sockets:
-            listener.bind((LOOPBACK, 0))
-        return [int(listener.getsockname()[1]) for listener in sockets]
 
 
 def _family(pid: int) -> Iterator[Any]:
