@@ -15,27 +15,13 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_apify.jobs.ownership import state_of
 
 try:
-    from airflow.sdk.exceptions import TaskDeferralError, TaskDeferralTimeout
+    from airflow.sdk.exceptions import TaskDeferralError as TaskDeferralError
+    from airflow.sdk.exceptions import TaskDeferralTimeout as TaskDeferralTimeout
 except ImportError:  # before Airflow 3.1
-    from airflow.exceptions import TaskDeferralError, TaskDeferralTimeout  # type: ignore[no-redef]
+    from airflow.exceptions import TaskDeferralError, TaskDeferralTimeout  # type: ignore[no-redef]  # noqa: F401
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
-
-__all__ = [
-    "TaskDeferralError",
-    "TaskDeferralTimeout",
-    "ask_state",
-    "ask_state_async",
-    "get_connection",
-    "get_connection_async",
-    "is_tasks_test",
-    "mask",
-    "metric_tags",
-    "runs_in_its_tasks_process",
-    "task_state_store",
-    "triggers_are_told_of_kills",
-]
 
 
 def get_connection(conn_id: str) -> Connection:

@@ -133,17 +133,9 @@ class Client:
         patience: float = 0.0,
     ) -> J:
         """
-        Wait until a job ends, and give it whatever its status.
+        Wait until a job ends, as ``ApifyHook.wait_for_build`` says it of builds.
 
-        What passes (429, 5xx, network trouble, a 404 for some seconds, an unknown status) is waited out, and other
-        refusals (409, 423, ...) for 10 minutes.
-
-        :param timeout: seconds, or ``None`` for as long as it takes; 0 looks once.
-        :param on_status: called with the unfinished job when first seen and whenever its status has changed.
         :param patience: seconds to continue to try after ``timeout`` if the job cannot be seen then.
-        :raises ApifyJobTimeout: it has not ended in time; it is left running.
-        :raises ApifyPollError: for 10 minutes all answers were refusals that say nothing of the job.
-        :raises ApifyApiError: asking again cannot help: the job is not there, or the token is refused.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         watch = Watch(kind, deadline, on_status, self._log.warning, patience)

@@ -141,8 +141,8 @@ def warn_of_no_effect(task_id: str, **is_set: bool) -> str:
         f"Task {task_id} ignores {names}, since it does not wait: it ends when the build has started, and does not fail"
         " if the build fails. Set wait_for_completion=True, or leave the argument out."
     )
-    # The DAG's line: above are the constructor and Airflow's wrapper of it.
-    warnings.warn(message, UserWarning, stacklevel=4)
+    # The DAG's line: above are the constructors of two classes, each with Airflow's wrapper.
+    warnings.warn(message, UserWarning, stacklevel=6)
     return message
 
 

@@ -21,7 +21,7 @@ from airflow.providers.common.compat.sdk import Asset
 from airflow_provider_apify.api import builds
 from airflow_provider_apify.api.builds import BUILD
 from airflow_provider_apify.api.errors import ApiError
-from airflow_provider_apify.client.settings import Settings
+from airflow_provider_apify.client.settings import Settings, Source
 from airflow_provider_apify.client.triggerer import AsyncTransport
 from airflow_provider_apify.client.worker import SyncTransport
 from airflow_provider_apify.emulator import Emulator, Fault
@@ -34,7 +34,7 @@ from tests.integration.conftest import client, operator, sensor, start_build
 from tests.runner import Runner, Supervisor, fire
 
 CONSOLE = "https://console.apify.com/organization/0rgan1zat10n"
-START = builds.start_build("~hello-world", version="0.0", tag=None)
+START = builds.start_build("~hello-world", version="0.0", tag=None).request
 
 
 @pytest.fixture(autouse=True)
@@ -55,10 +55,7 @@ def send_in_worker(settings: Settings) -> Any:
 
 def send_in_triggerer(settings: Settings) -> Any:
     async def send() -> Any:
-        async def load() -> Settings:
-            return settings
-
-        transport = AsyncTransport(load)
+        transport = AsyncTransport(Source("apify_default", settings))
         try:
             return await transport.send(START)
         finally:
@@ -184,7 +181,7 @@ def test_credentials_of_the_proxy_are_masked_in_logs(
         supervisor.connections["apify_default"]["extra"] = json.dumps({"proxy": proxy})
     else:
         monkeypatch.setenv("HTTP_PROXY", proxy)
-    assert ApifyHook().settings.proxy == proxy
+    assert ApifyHook()._client.settings.proxy == proxy
     said = f"{proxy} {password} {password.replace('%40', '@')}"
     assert set(redacted(said).split()) == {"***"}
     told = [message.value for message in supervisor.sent if type(message).__name__ == "MaskSecret"]

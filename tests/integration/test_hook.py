@@ -55,7 +55,8 @@ def test_every_parameter_of_a_start_reaches_apify(hook: ApifyHook, apify: Emulat
     (request,) = apify.requests
     assert request.query == "version=0.0&tag=beta&useCache=true&betaPackages=false&waitForFinish=5"
     assert build.status == "SUCCEEDED"
-    assert build.options and (build.options["useCache"], build.options["betaPackages"]) == (True, False)
+    options = build.raw["options"]
+    assert (options["useCache"], options["betaPackages"]) == (True, False)
 
 
 @pytest.mark.parametrize(

@@ -205,7 +205,7 @@ def test_no_event_is_sent_within_seconds_of_the_deferral(
 def test_an_event_is_held_back_no_longer_than_that_where_clocks_differ(
     apify: Emulator, supervisor: Supervisor, runner: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("airflow_provider_apify.lifecycle.deferral.EARLIEST_EVENT", 1.0)
+    monkeypatch.setattr("airflow_provider_apify.triggers.job.EARLIEST_EVENT", 1.0)
     trigger = runner.run(sensor(start_build(apify), deferrable=True)).trigger
     run_by_a_triggerer(trigger)
     trigger.not_before = time.time() + 3600

@@ -161,7 +161,7 @@ def test_an_unfinished_build_is_out_of_time(
     assert time.monotonic() - begun < 3, "one look"
     assert "not ended within the task's timeout; it is " in str(outcome.error)
     of_sensor = "sensor" in request.node.name
-    name = "AirflowTaskTimeout" if "execution" in limit else f"ApifyBuild{'Sensor' * of_sensor}Timeout"
+    name = "AirflowTaskTimeout" if "execution" in limit else f"ApifyJob{'Sensor' * of_sensor}Timeout"
     assert type(outcome.error).__name__ == name
     assert outcome.state == ("up_for_retry" if retries and name != "ApifyJobSensorTimeout" else "failed")
     assert is_aborted(apify, request)
