@@ -127,10 +127,11 @@ def checked(check: Callable[[Any], T], value: Any) -> T:
         raise ApifyConfigurationError(str(error)) from None
 
 
-def warn_of_no_effect(task_id: str, **is_set: bool) -> str:
+def warn_of_no_effect(task_id: str, noun: str, **is_set: bool) -> str:
     """
     Warn, while the DAG is parsed, of arguments that have no effect since the task does not wait.
 
+    :param noun: what the task starts, such as ``build``.
     :param is_set: name of an argument to whether it was given.
     :return: the same for the task's log, or an empty string.
     """
@@ -138,8 +139,8 @@ def warn_of_no_effect(task_id: str, **is_set: bool) -> str:
     if not names:
         return ""
     message = (
-        f"Task {task_id} ignores {names}, since it does not wait: it ends when the build has started, and does not fail"
-        " if the build fails. Set wait_for_completion=True, or leave the argument out."
+        f"Task {task_id} ignores {names}, since it does not wait: it ends when the {noun} has started, and does not"
+        f" fail if the {noun} fails. Set wait_for_completion=True, or leave the argument out."
     )
     # The DAG's line: above are the constructors of two classes, each with Airflow's wrapper.
     warnings.warn(message, UserWarning, stacklevel=6)

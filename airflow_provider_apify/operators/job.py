@@ -69,6 +69,7 @@ class JobOperator(arguments.LiteralsStayText, BaseOperator):
         if not self.wait_for_completion:
             self._no_effect = arguments.warn_of_no_effect(
                 self.task_id,
+                self.job_kind.name,
                 deferrable=self.deferrable and deferrable is not None,
                 timeout=self.timeout is not None,
             )
