@@ -33,7 +33,8 @@ with DAG(
     dag_display_name="1 Start here: rebuild an Actor every night",
     description="Start a build, wait for it without holding a worker, use its stats.",
     doc_md=__doc__,
-    # Without a start date the first run is the next at 03:00 (last night's, if that is less than 2.4 hours ago).
+    # Without a start date the first run is the next at 03:00; or last night's, in the
+    # 2.4 hours after it.
     schedule="0 3 * * *",
     catchup=False,
     params={
