@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_apify.jobs.ownership import state_of
 
 try:
     from airflow.sdk.exceptions import TaskDeferralError as TaskDeferralError
     from airflow.sdk.exceptions import TaskDeferralTimeout as TaskDeferralTimeout
-except ImportError:  # before Airflow 3.1
+except ImportError:  # before Airflow 3.2
     from airflow.exceptions import TaskDeferralError, TaskDeferralTimeout  # type: ignore[no-redef]  # noqa: F401
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
+
+T = TypeVar("T")
 
 
 def get_connection(conn_id: str) -> Connection:
@@ -35,11 +37,16 @@ def get_connection(conn_id: str) -> Connection:
     return BaseHook.get_connection(conn_id)
 
 
-async def get_connection_async(conn_id: str) -> Connection:
-    """Read an Airflow connection, on an event loop. Its own ``aget_connection`` fails under ``dag.test()`` of 3.3.2."""
+async def off_the_loop(call: Callable[[], T]) -> T:
+    """
+    Call what talks to Airflow as a worker does, such as :func:`get_connection` and :func:`mask`, on an event loop.
+
+    Airflow 3.0 cannot be talked to from the loop's own thread, and ``aget_connection`` fails under ``dag.test()`` of
+    3.3.2: it finds no connection that is in Airflow's database.
+    """
     from asgiref.sync import sync_to_async
 
-    return await sync_to_async(get_connection)(conn_id)
+    return await sync_to_async(call)()
 
 
 def mask(secrets: Iterable[Any]) -> None:

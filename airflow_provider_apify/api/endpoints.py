@@ -40,13 +40,10 @@ class Answer(Enum):
 
     #: A JSON object whose field ``data`` is what was asked for.
     DATA = "data"
-    #: JSON as it is: the items of a dataset are a bare array.
-    JSON = "json"
     #: Text, such as a log.
     TEXT = "text"
-    #: The bytes of a record, which may lie behind a redirect to its store.
-    RECORD = "record"
-    #: ``data`` where there is one, else JSON as it is, else text; ``None`` for no content.
+    #: ``data`` where there is one; else JSON as it is, such as items of a dataset; else text, or bytes; ``None`` for no
+    #: content. A record may lie behind a redirect to where Apify has put it.
     ANY = "any"
 
 
@@ -127,7 +124,7 @@ def get_user() -> Request:
     return Request("GET", "/v2/users/me")
 
 
-_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD")
+_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 
 def any_request(
@@ -149,6 +146,7 @@ def any_request(
             f"path must begin with /v2/, with each segment quoted, and without ? and #: give the query as query=;"
             f" got {_shown(path)}"
         )
+    check_wait((query or {}).get("waitForFinish"))
     repeat = Repeat.STARTS_ANOTHER if method == "POST" else Repeat.HARMLESS
     return Request(
         method, path, parameters(**query or {}), repeat, body=body, content_type=content_type or None, answer=Answer.ANY

@@ -163,9 +163,9 @@ def may_repeat(repeat: Repeat, error: ApiError) -> bool:
 
     Every other answer is final for the request; the account's memory limit is for the caller to wait out.
     """
-    if error.kind is RATE_LIMIT:
+    if error.kind == RATE_LIMIT:
         return True
-    if not error.transient or error.kind is CAPACITY:
+    if not error.transient or error.kind == CAPACITY:
         return False
     return repeat is Repeat.HARMLESS or not error.outcome_unknown
 
@@ -192,7 +192,7 @@ def from_answer(what: str, status: int, body: bytes, retry_after: float | None =
     code = f"HTTP {status}" + (f", {type_}" if type_ else "")
     message = f"Apify answered {what} with {code}" + (f": {said.rstrip('.')}." if said else ".")
     advice = kind.advice
-    if kind is NOT_FOUND and (name := _BARE_NAME.search(what)):
+    if kind == NOT_FOUND and (name := _BARE_NAME.search(what)):
         advice += f"\n{name[1]} is no Actor's id: write ~{name[1]} for an Actor of your own, else user/{name[1]}."
     return ApiError(f"{message}\n{advice}", kind, status=status, type=type_, retry_after=retry_after)
 

@@ -184,6 +184,17 @@ class Job:
             return None
         return round((self.finished_at - self.started_at).total_seconds(), 3)
 
+    @property
+    def status_line(self) -> str:
+        """What logs say of an unfinished job."""
+        return f"{self.noun.capitalize()} {self.name} is {self.status}."
+
+    def words_of_abort(self, why: str) -> str:
+        """Say how an abort went, by the answer to it, which this job is from; ``why``: the reason for it."""
+        if not self.abort_took:
+            return f"{self.noun.capitalize()} {self} is {self.status}."
+        return f"{self.noun.capitalize()} {self} is being aborted, since {why}."
+
     def summary(self) -> dict[str, Any]:
         """
         Give what the next task needs, as small plain JSON: what the XCom ``summary`` holds at the end.
@@ -221,3 +232,8 @@ class JobKind(Generic[J_co]):
     def name(self) -> str:
         """The kind in arguments, XComs and events (``<name>_id``), metrics (``apify.<name>.``) and messages."""
         return self.job.noun
+
+    @property
+    def title(self) -> str:
+        """The name as a sentence begins with it."""
+        return self.job.noun.capitalize()

@@ -27,7 +27,7 @@ from airflow_provider_apify.api.errors import (
     unreadable,
 )
 from airflow_provider_apify.api.job import J, JobKind
-from airflow_provider_apify.client.failures import as_airflow_error, timed_out
+from airflow_provider_apify.client.failures import as_airflow_error, configuration, timed_out
 from airflow_provider_apify.client.settings import Settings, Source
 from airflow_provider_apify.client.worker import SyncTransport
 from airflow_provider_apify.exceptions import ApifyApiError, ApifySupersededError
@@ -51,8 +51,9 @@ class Client:
     """
     One task's, or one hook's, way to Apify. Not for several threads at a time, but for :meth:`impatient`.
 
-    All methods raise ``ApifyApiError``, and ``ApifyConfigurationError`` for a connection that cannot be used. Where a
-    method has ``attempts``, it is how often the request is sent in all while its failures pass.
+    All methods raise ``ApifyApiError``, ``ApifyConfigurationError`` for an argument or a connection that cannot be
+    used, and ``ApifySupersededError`` once ``stopping`` is set. Where a method has ``attempts``, it is how often the
+    request is sent in all while its failures pass.
     """
 
     def __init__(self, source: Source, log: Logger, *, longest_pause: float = math.inf) -> None:
@@ -120,7 +121,8 @@ class Client:
 
     def get(self, kind: JobKind[J], job_id: str, *, wait_for_finish: int | None = None, attempts: int = ATTEMPTS) -> J:
         """Get a job; the answer is held back for up to ``wait_for_finish`` (0 to 60) seconds while it is unfinished."""
-        request = endpoints.get_job(kind, job_id, wait_for_finish=wait_for_finish)
+        with configuration():
+            request = endpoints.get_job(kind, job_id, wait_for_finish=wait_for_finish)
         return self.call(request, self._parser(kind), attempts=attempts)
 
     def wait(
@@ -171,7 +173,7 @@ class Client:
             try:
                 return self.get(kind, job_id, attempts=1)
             except ApiError as error:
-                missing = error.kind is NOT_FOUND
+                missing = error.kind == NOT_FOUND
                 if first and not (missing or error.transient):
                     raise
                 pause = watch.failed(error, time.monotonic())
@@ -181,7 +183,9 @@ class Client:
 
     def abort(self, kind: JobKind[J], job_id: str, *, attempts: int = ATTEMPTS) -> J:
         """Abort a job. Does nothing to one that has ended."""
-        return self.call(endpoints.abort_job(kind, job_id), self._parser(kind), attempts=attempts)
+        with configuration():
+            request = endpoints.abort_job(kind, job_id)
+        return self.call(request, self._parser(kind), attempts=attempts)
 
     def list_jobs(
         self,
@@ -204,7 +208,8 @@ class Client:
 
         The log is read as a stream: whatever its size, only about ``lines`` times 2 kB are in memory.
         """
-        request = endpoints.get_job_log(kind, job_id)
+        with configuration():
+            request = endpoints.get_job_log(kind, job_id)
         tail = self._retrying(request, attempts, lambda transport: transport.tail(request, lines * _LINE_BYTES))
         text = tail.decode(errors="replace").replace(self.settings.token, "***")
         return "\n".join([line for line in text.splitlines() if line.strip()][-lines:])
@@ -228,7 +233,8 @@ class Client:
 
         from airflow_provider_apify.client.polls import shared_polls
 
-        request = endpoints.get_job(kind, job_id)
+        with configuration():
+            request = endpoints.get_job(kind, job_id)
         watch = Watch(kind, deadline, on_status, self._log.warning)
         async with shared_polls(self._source.conn_id) as polls:
             try:
@@ -254,7 +260,8 @@ class Client:
         """Abort a job from an event loop, trying again for as long as the caller lets it."""
         from airflow_provider_apify.client.polls import shared_polls
 
-        request = endpoints.abort_job(kind, job_id)
+        with configuration():
+            request = endpoints.abort_job(kind, job_id)
         async with shared_polls(self._source.conn_id) as polls:
             try:
                 async for attempt in AsyncRetrying(**self._rules(request, ATTEMPTS, _ABORT_PAUSE)):
@@ -285,15 +292,13 @@ class Client:
             try:
                 return send(transport)
             except ApiError as error:
-                if error.kind is not AUTHENTICATION:
-                    raise
-                renewed = self._source.renewed(transport.settings)
-                if renewed.token == transport.settings.token:
+                if error.kind != AUTHENTICATION or self._source.renewed(transport.settings) == transport.settings:
                     raise
                 self.close()
-                return send(self._connected())
+                transport = self._connected()
+                return send(transport)
         except ApiError as error:
-            raise self._named(error, self._source.settings) from None
+            raise self._named(error, transport.settings) from None
 
     def _pause(self, seconds: float) -> None:
         if self.stopping.wait(seconds):

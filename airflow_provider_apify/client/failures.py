@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from airflow_provider_apify.api import errors
 from airflow_provider_apify.api.job import Job, JobKind
@@ -10,6 +11,7 @@ from airflow_provider_apify.exceptions import (
     ApifyApiError,
     ApifyAuthenticationError,
     ApifyCapacityError,
+    ApifyConfigurationError,
     ApifyInvalidRequestError,
     ApifyJobTimeout,
     ApifyNetworkError,
@@ -39,6 +41,15 @@ _OF_KIND: Mapping[errors.Kind, type[ApifyApiError]] = {
 } | {errors.CERTIFICATE: ApifyNetworkError}
 
 
+@contextmanager
+def configuration() -> Iterator[None]:
+    """Turn the ``ValueError`` of a check into an ``ApifyConfigurationError``; for checks alone."""
+    try:
+        yield
+    except ValueError as error:
+        raise ApifyConfigurationError(str(error)) from None
+
+
 def as_airflow_error(error: errors.ApiError, where: str = "") -> ApifyApiError:
     """
     Give ``error`` as the exception that Airflow understands, with the same facts.
@@ -65,4 +76,4 @@ def timed_out(kind: JobKind[Job], job_id: str, job: Job | None, trouble: Excepti
     :param trouble: why it could not be seen when the time was over.
     """
     seen = f"it is {job.status}." if job and not trouble else f"it could not be seen.\n{trouble}"
-    return ApifyJobTimeout(f"{kind.name.capitalize()} {job or job_id} has not ended within the task's timeout; {seen}")
+    return ApifyJobTimeout(f"{kind.title} {job or job_id} has not ended within the task's timeout; {seen}")

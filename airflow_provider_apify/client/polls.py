@@ -55,16 +55,16 @@ class Polls:
         """
         ends = _now() + wait
         longest = (await self.transport.source.current_async()).wait_seconds  # which takes a busy triggerer up to 20 s
-        wait = math.ceil(max(0.0, ends - _now()))
-        if not (wait and longest):
-            if wait:
-                await self._list_of(kind).wait(job_id, wait)
-            async with self._short:
-                return await self.transport.send(get_job(kind, job_id))
-        start = max(_now(), self._next_start)
-        self._next_start = start + SPACING
-        await asyncio.sleep(start - _now())
-        return await self.transport.send(get_job(kind, job_id, wait_for_finish=min(wait, longest)))
+        if longest and ends > _now():
+            start = max(_now(), self._next_start)
+            self._next_start = start + SPACING
+            await asyncio.sleep(start - _now())
+            seconds = min(longest, math.ceil(max(0.0, ends - _now())))
+            return await self.transport.send(get_job(kind, job_id, wait_for_finish=seconds))
+        if ends > _now():
+            await self._list_of(kind).wait(job_id, ends - _now())
+        async with self._short:
+            return await self.transport.send(get_job(kind, job_id))
 
     def _list_of(self, kind: JobKind[Job]) -> Poller:
         if kind not in self._lists:

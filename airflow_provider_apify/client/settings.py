@@ -10,7 +10,7 @@ import os
 import re
 import ssl
 import time
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ from yarl import URL
 from airflow_provider_apify import compat
 from airflow_provider_apify.api.endpoints import MAX_WAIT_SECONDS
 from airflow_provider_apify.api.errors import NETWORK, ApiError
+from airflow_provider_apify.client.failures import configuration
 from airflow_provider_apify.exceptions import ApifyConfigurationError, ApifyConnectionNotFoundError
 from airflow_provider_apify.get_provider_info import get_provider_info
 
@@ -39,7 +40,7 @@ _FIELDS = get_provider_info()["connection-types"][0]["conn-fields"]
 DEFAULT_HOST = "api.apify.com"
 DEFAULT_TIMEOUT = 30.0
 #: Seconds after which a refused token is read again from the Airflow connection: it may have been replaced.
-RENEW_AFTER = 5.0
+RENEW_AFTER = 1.0
 #: Seconds after which a triggerer reads the connection again, so that a changed one is picked up; and for how long what
 #: it knows serves if that fails.
 SETTINGS_TTL, STALE_FOR = 60.0, 10.0
@@ -125,12 +126,20 @@ class Source:
 
     :param conn_id: the Airflow connection.
     :param settings: use these, and never ask Airflow.
+    :param get_connection: reads the connection.
     """
 
-    def __init__(self, conn_id: str, settings: Settings | None = None) -> None:
+    def __init__(
+        self,
+        conn_id: str,
+        settings: Settings | None = None,
+        *,
+        get_connection: Callable[[str], Connection] = compat.get_connection,
+    ) -> None:
         self.conn_id = conn_id
         #: As last read.
         self.settings = settings
+        self._get_connection = get_connection
         self._fixed = settings is not None
         self._read_at = 0.0
         self._reading = asyncio.Lock()
@@ -142,34 +151,25 @@ class Source:
         :raises ApifyConnectionNotFoundError: Airflow has no such connection.
         :raises ApifyConfigurationError: it cannot be used.
         """
-        if self.settings is not None:
-            return self.settings
-        try:
-            connection = compat.get_connection(self.conn_id)
-        except AirflowNotFoundException:
-            raise self._missing() from None
-        return self._checked(connection)
+        return self.settings or self._read()
 
     def renewed(self, refused: Settings) -> Settings:
         """Give the settings after those were ``refused``: newer ones, unless they were read just now."""
-        if self._is_old(refused):
-            self.settings = None
-        return self.current()
+        return self._read() if self._is_old(refused) else self.current()
 
-    async def current_async(self, *, newest: bool = False) -> Settings:
+    async def current_async(self, refused: Settings | None = None) -> Settings:
         """
-        Give the settings, on an event loop.
+        Give the settings, on an event loop; newer ones than those that were ``refused``, as :meth:`renewed` does.
 
-        :param newest: read them again, unless that was just now.
         :raises ApiError: they could not be read, which passes.
         :raises ApifyConfigurationError: the connection cannot be used.
         """
         async with self._reading:
-            age = time.monotonic() - self._read_at
-            if self.settings is not None and (self._fixed or age < (RENEW_AFTER if newest else SETTINGS_TTL)):
+            expired = time.monotonic() - self._read_at >= SETTINGS_TTL
+            if self.settings is not None and (self._fixed or not (expired or (refused and self._is_old(refused)))):
                 return self.settings
             try:
-                return self._checked(await compat.get_connection_async(self.conn_id))
+                return await compat.off_the_loop(self._read)
             except Exception as error:
                 if self.settings is not None:
                     # What worked before continues to work; not every request is to try again.
@@ -177,21 +177,23 @@ class Source:
                     return self.settings
                 if isinstance(error, ApifyConfigurationError):
                     raise
-                if isinstance(error, AirflowNotFoundException):
-                    error = self._missing()
                 # The task that defers has read it, so it was there: this passes, or the deadline comes.
                 raise ApiError(f"The connection could not be read: {error}", NETWORK, outcome_unknown=False) from None
 
-    async def renewed_async(self, refused: Settings) -> Settings:
-        """Give the settings after those were ``refused``, as :meth:`renewed` does."""
-        return await self.current_async(newest=self._is_old(refused))
-
     def _is_old(self, refused: Settings) -> bool:
-        """Whether nobody has read newer settings than the ``refused``, and the last reading was some seconds ago."""
+        """Whether nobody has read newer settings than the ``refused``, and the last reading was some time ago."""
         return not self._fixed and self.settings is refused and time.monotonic() - self._read_at >= RENEW_AFTER
 
-    def _checked(self, connection: Connection) -> Settings:
+    def _read(self) -> Settings:
         try:
+            connection = self._get_connection(self.conn_id)
+        except AirflowNotFoundException:
+            raise ApifyConnectionNotFoundError(
+                f"Airflow has no connection {self.conn_id!r}.\nCorrect apify_conn_id of the task, or add the"
+                f" connection: airflow connections add {self.conn_id} --conn-type apify"
+                " --conn-password YOUR_APIFY_TOKEN"
+            ) from None
+        with configuration():
             settings = Settings.of(
                 self.conn_id,
                 host=connection.host,
@@ -202,17 +204,9 @@ class Source:
                 # Not extra_dejson: what is no JSON, it takes for nothing.
                 extra=connection.extra,
             )
-        except ValueError as error:
-            raise ApifyConfigurationError(str(error)) from None
         compat.mask([*settings.secrets, connection.extra_dejson])
         self.settings, self._read_at = settings, time.monotonic()
         return settings
-
-    def _missing(self) -> ApifyConnectionNotFoundError:
-        return ApifyConnectionNotFoundError(
-            f"Airflow has no connection {self.conn_id!r}.\nCorrect apify_conn_id of the task, or add the connection:"
-            f" airflow connections add {self.conn_id} --conn-type apify --conn-password YOUR_APIFY_TOKEN"
-        )
 
 
 def _token(password: str | None, login: str | None, conn_type: str | None) -> str:

@@ -51,10 +51,10 @@ class AsyncTransport:
         try:
             return await self._send(request, settings)
         except ApiError as error:
-            if error.kind is not AUTHENTICATION:
+            if error.kind != AUTHENTICATION:
                 raise
-            renewed = await self.source.renewed_async(settings)
-            if renewed.token == settings.token:
+            renewed = await self.source.current_async(refused=settings)
+            if renewed == settings:
                 raise
             return await self._send(request, renewed)
 

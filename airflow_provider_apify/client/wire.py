@@ -61,8 +61,6 @@ def read(request: Request, status: int, retry_after: str | None, body: bytes) ->
         raise errors.from_answer(str(request), status, body, seconds_of(retry_after))
     if len(body) > BODY_LIMIT:
         raise errors.unreadable(str(request), status, f"it is larger than {BODY_LIMIT} bytes")
-    if request.answer is Answer.RECORD:
-        return body
     if request.answer is Answer.TEXT:
         return body.decode(errors="replace")
     if request.answer is Answer.ANY and not body:
@@ -70,17 +68,22 @@ def read(request: Request, status: int, retry_after: str | None, body: bytes) ->
     is_page = body.lstrip()[:1] == b"<"
     found = _loaded(body)
     if found is _NO_JSON and request.answer is Answer.ANY and not is_page:
-        return body.decode(errors="replace")
+        return _text(body)
     if found is _NO_JSON:
         why = "an HTML page" if is_page else "cut off or no JSON at all"
         raise errors.unreadable(str(request), status, f"it is {why}")
-    if request.answer is Answer.JSON:
-        return found
     if isinstance(found, dict) and "data" in found:
         return found["data"]
     if request.answer is Answer.ANY:
         return found
     raise errors.unreadable(str(request), status, "it has no field 'data'")
+
+
+def _text(body: bytes) -> str | bytes:
+    try:
+        return body.decode()
+    except UnicodeDecodeError:
+        return body
 
 
 _NO_JSON = object()

@@ -32,10 +32,6 @@ class SyncTransport:
     def close(self) -> None:
         self._session.close()
 
-    @property
-    def base_url(self) -> str:
-        return self.settings.base_url
-
     def send(self, request: Request, fingerprint: object = "") -> Any:
         """
         Send ``request`` once and give what it is answered with.
@@ -49,7 +45,7 @@ class SyncTransport:
         try:
             response = self._open(session, request, fingerprint)
             self.clock_offset = wire.clock_offset(response.headers.get("Date"))
-            if request.answer is Answer.RECORD and response.is_redirect:
+            if request.answer is Answer.ANY and request.method == "GET" and response.is_redirect:
                 with response:
                     response = self._stored(request, response.headers["Location"])
             with response:
@@ -99,15 +95,19 @@ class SyncTransport:
 
     def _stored(self, request: Request, address: str) -> requests.Response:
         """Get a record from where Apify has put it: the address is signed, so it goes into no message."""
-        session = self._new_session()
-        session.auth = None
-        # Only an emulator is reached over http.
         if not address.startswith(
             "https://" if self.settings.base_url.startswith("https") else ("https://", "http://")
         ):
             raise unreadable(str(request), 302, "it redirects to an address that is not https")
         try:
-            return session.get(address, timeout=self.settings.timeout, allow_redirects=False, stream=True)
+            return self._session.get(
+                address,
+                headers={"Accept": "*/*", "User-Agent": wire.USER_AGENT},
+                auth=_no_auth,
+                timeout=self.settings.timeout,
+                allow_redirects=False,
+                stream=True,
+            )
         except requests.RequestException as error:
             raise _network_error(request, error) from None
 
@@ -134,6 +134,10 @@ class _BearerAuth(AuthBase):
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         request.headers["Authorization"] = f"Bearer {self._token}"
         return request
+
+
+def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    return request
 
 
 #: Failures before the first byte of a request is sent, by what urllib3 wraps (``requests`` has no word for most).

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json as json_library
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseHook
@@ -12,8 +12,8 @@ from airflow.providers.common.compat.sdk import BaseHook
 from airflow_provider_apify.api import builds, endpoints
 from airflow_provider_apify.api.builds import BUILD, Actor, Build
 from airflow_provider_apify.client.client import Client
+from airflow_provider_apify.client.failures import configuration
 from airflow_provider_apify.client.settings import Source
-from airflow_provider_apify.exceptions import ApifyConfigurationError
 
 if TYPE_CHECKING:
     from airflow.sdk.types import Logger
@@ -40,15 +40,14 @@ class ApifyHook(BaseHook):
     def __init__(self, apify_conn_id: str = default_conn_name) -> None:
         super().__init__()
         self.apify_conn_id = apify_conn_id
-        self._client = Client(Source(apify_conn_id), self.log)
+
+    @cached_property
+    def _client(self) -> Client:
+        return Client(Source(self.apify_conn_id, get_connection=self.get_connection), self.log)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what cannot leave this process, the token above all: a copy is a hook that was not used yet."""
         return {name: value for name, value in self.__dict__.items() if name not in ("_client", "_log")}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._client = Client(Source(self.apify_conn_id), self.log)
 
     # -- builds ---------------------------------------------------------------------------------------------------
 
@@ -81,7 +80,7 @@ class ApifyHook(BaseHook):
         :raises ApifyConfigurationError: an argument cannot be used; or ``version`` is left out, and it is not clear
             which one is meant, or ``tag`` is the build tag of another one.
         """
-        with _arguments():
+        with configuration():
             start = builds.start_build(
                 actor_id,
                 version=version or choose_version(self._client, self.log, actor_id, tag),
@@ -98,8 +97,7 @@ class ApifyHook(BaseHook):
 
         :param wait_for_finish: seconds, 0 to 60, to hold the answer back while the build is unfinished.
         """
-        with _arguments():
-            return self._client.get(BUILD, build_id, wait_for_finish=wait_for_finish)
+        return self._client.get(BUILD, build_id, wait_for_finish=wait_for_finish)
 
     def wait_for_build(
         self,
@@ -120,15 +118,14 @@ class ApifyHook(BaseHook):
         :raises ApifyPollError: for 10 minutes all answers were refusals that say nothing of the build.
         :raises ApifyApiError: asking again cannot help: the build is not there, or the token is refused.
         """
-        with _arguments():
+        with configuration():
             if timeout is not None and timeout < 0:
                 raise ValueError(f"timeout must be a number of seconds from 0, or None; got {timeout!r}")
-            return self._client.wait(BUILD, build_id, timeout=timeout, on_status=on_status)
+        return self._client.wait(BUILD, build_id, timeout=timeout, on_status=on_status)
 
     def abort_build(self, build_id: str) -> Build:
         """Abort a build (``POST /v2/actor-builds/:buildId/abort``). Does nothing to one that has ended."""
-        with _arguments():
-            return self._client.abort(BUILD, build_id)
+        return self._client.abort(BUILD, build_id)
 
     def list_builds(
         self, actor_id: str, *, limit: int = endpoints.PAGE_LIMIT, offset: int = 0, desc: bool = True
@@ -140,7 +137,7 @@ class ApifyHook(BaseHook):
         :param offset: how many builds to pass over, 0 or more.
         :param desc: newest first.
         """
-        with _arguments():
+        with configuration():
             collection = builds.collection(actor_id)
         return self._client.list_jobs(BUILD, collection, limit=limit, offset=offset, desc=desc)
 
@@ -152,16 +149,16 @@ class ApifyHook(BaseHook):
 
         :param tail_lines: how many lines that are not blank, at least 1.
         """
-        with _arguments():
+        with configuration():
             if tail_lines < 1:
                 raise ValueError(f"tail_lines must be at least 1, got {tail_lines!r}")
-            return self._client.log_tail(BUILD, build_id, lines=tail_lines)
+        return self._client.log_tail(BUILD, build_id, lines=tail_lines)
 
     # -- Actors, account, everything else -------------------------------------------------------------------------
 
     def get_actor(self, actor_id: str) -> Actor:
         """Get an Actor with its versions and tagged builds (``GET /v2/acts/:actorId``)."""
-        with _arguments():
+        with configuration():
             request = endpoints.get_actor(actor_id)
         return self._client.call(request, Actor.from_api)
 
@@ -178,19 +175,20 @@ class ApifyHook(BaseHook):
         Send any request of Apify's API (https://docs.apify.com/api/v2), for what this hook has no method for.
 
         It goes over the connection, with its token, proxy and certificates, and is repeated by the hook's rules: a
-        ``POST`` counts as one that starts another job, every other method as harmless to repeat.
+        ``POST`` counts as one that starts another job, every other method as harmless to repeat. It is not for what
+        answers later than the connection's ``timeout``, such as ``run-sync``: then a run is there, and nobody knows it.
 
-        :param method: such as ``GET``.
+        :param method: ``GET``, ``POST``, ``PUT``, ``PATCH`` or ``DELETE``.
         :param path: begins with ``/v2/``; segments quoted, such as ``/v2/acts/apify~hello-world/webhooks``.
         :param query: parameters by Apify's names; ``None`` leaves one out, a bool becomes ``true`` or ``false``.
         :param json: body, sent as JSON.
         :param data: body, sent as it is; text as UTF-8. Not together with ``json``.
-        :return: the answer's field ``data`` if it has one; else the JSON as it is; text if it is no JSON; ``None`` if
-            it is empty. At most 32 MiB.
+        :return: the answer's field ``data`` if it has one; else the JSON as it is; text, or bytes, if it is no JSON;
+            ``None`` if it is empty. At most 32 MiB.
         :raises ApifyConfigurationError: the path would lead elsewhere, or an argument cannot be used; nothing was sent.
         :raises ApifyApiError: the request failed.
         """
-        with _arguments():
+        with configuration():
             if json is not None and data is not None:
                 raise ValueError("json and data exclude each other: both are the body")
             body, content_type = data.encode() if isinstance(data, str) else data, ""
@@ -200,8 +198,8 @@ class ApifyHook(BaseHook):
         return self._client.call(request, lambda answer: answer)
 
     def close(self) -> None:
-        """Close the connections to Apify. The next request opens one."""
-        self._client.close()
+        """Close the connections to Apify. The next request opens one, with the Airflow connection read again."""
+        self.__dict__.pop("_client", self._client).close()
 
     def test_connection(self) -> tuple[bool, str]:
         """Ask whose token it is (``GET /v2/users/me``), for Airflow's button *Test*. Sends one request."""
@@ -233,13 +231,3 @@ def _as_json(value: Any) -> bytes:
         return json_library.dumps(value, allow_nan=False).encode()
     except TypeError as error:
         raise ValueError(f"json must be what JSON can say: {error}") from None
-
-
-@contextmanager
-def _arguments() -> Iterator[None]:
-    try:
-        yield
-    except ApifyConfigurationError:
-        raise
-    except ValueError as error:
-        raise ApifyConfigurationError(str(error)) from None

@@ -328,7 +328,7 @@ def _usable(calls: Calls, job_id: str) -> Job | None:
     try:
         job = calls.get(job_id)
     except ApiError as error:
-        if error.kind is NOT_FOUND:
+        if error.kind == NOT_FOUND:
             return None
         raise
     return job if job.is_live or job.is_succeeded else None
@@ -482,11 +482,11 @@ class _Looks:
         try:
             got = self._calls.get(job.id, attempts=GET_ATTEMPTS)
         except ApiError as error:
-            if error.kind is AUTHENTICATION:
+            if error.kind == AUTHENTICATION:
                 raise
-            if error.kind is NOT_FOUND:
+            if error.kind == NOT_FOUND:
                 return None  # deleted, or not there yet: the next look asks again
-            if error.kind is PERMISSION:
+            if error.kind == PERMISSION:
                 self._whose[job.id] = None
                 return None
             return f"it cannot be read ({first_line(error)})"
@@ -525,5 +525,5 @@ def _unless_deleted() -> Iterator[None]:
     try:
         yield
     except ApiError as error:
-        if error.kind is not NOT_FOUND:
+        if error.kind != NOT_FOUND:
             raise

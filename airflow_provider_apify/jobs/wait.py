@@ -126,13 +126,13 @@ class Watch:
         """
         noun = self.kind.name
         what, note = first_line(error), f"The {noun} is not affected"
-        if error.kind is NOT_FOUND:
+        if error.kind == NOT_FOUND:
             note = "It may not be there yet"
             self._refused_since = None
             self._missing_since = now if self._missing_since is None else self._missing_since
             if now - self._missing_since >= MISSING_GRACE:
                 raise error
-        elif error.kind is INVALID_REQUEST:
+        elif error.kind == INVALID_REQUEST:
             self._missing_since = None
             self._refused_since = now if self._refused_since is None else self._refused_since
             if now - self._refused_since >= REFUSED_GRACE:
@@ -143,7 +143,7 @@ class Watch:
                     status=error.status,
                     type=error.type,
                 )
-        elif not (error.transient or error.kind is CERTIFICATE):
+        elif not (error.transient or error.kind == CERTIFICATE):
             raise error
         else:
             self._missing_since = self._refused_since = None

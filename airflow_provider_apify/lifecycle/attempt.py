@@ -63,7 +63,7 @@ class Attempt:
     begun: float
     fingerprint: Fingerprint = field(init=False)
     _since: Moment = field(init=False)
-    _start: Start[Job] | None = field(default=None, init=False)
+    _start: Start[Job] = field(init=False)
     _looked_at: float = field(init=False)
 
     def start(self, hold: Hold) -> Started:
@@ -118,14 +118,13 @@ class Attempt:
     # -- what start_once needs ------------------------------------------------------------------------------------
 
     def prepare(self) -> None:
-        self._start = self._start or self.make_start()
+        self._start = self.make_start()
 
     def intend(self, unsure: bool) -> None:
         self._remember(unsure, None)
 
     def send(self) -> Job:
-        self.prepare()
-        return self.client.start(self._start, fingerprint=self.fingerprint, attempts=1)  # type: ignore[arg-type]
+        return self.client.start(self._start, fingerprint=self.fingerprint, attempts=1)
 
     def recent(self, offset: int) -> list[Job]:
         self._looked_at = time.time()

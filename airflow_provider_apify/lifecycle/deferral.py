@@ -58,7 +58,7 @@ def wait_here(task: Any, client: Client, kind: JobKind[J], job_id: str, limits: 
 
     def log_status(job: Job) -> None:
         if not over:  # else the time-out names the status
-            task.log.info("%s %s is %s.", kind.name.capitalize(), job.name, job.status)
+            task.log.info("%s", job.status_line)
 
     try:
         return client.wait(

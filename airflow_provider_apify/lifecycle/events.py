@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+from airflow_provider_apify import exceptions
 from airflow_provider_apify.api import errors
 from airflow_provider_apify.exceptions import ApifyApiError, ApifyException
 
@@ -24,16 +25,10 @@ def to_event(error: ApifyException) -> dict[str, Any]:
 def from_event(event: Mapping[str, Any]) -> ApifyException:
     """Give the exception that :func:`to_event` described; an unknown one becomes an :class:`ApifyException`."""
     message = str(event.get("message"))
-    cls = {each.__name__: each for each in _family(ApifyException)}.get(str(event.get("exception")), ApifyException)
+    cls = vars(exceptions).get(str(event.get("exception")))
+    if not (isinstance(cls, type) and issubclass(cls, ApifyException)):
+        return ApifyException(message)
     if not issubclass(cls, ApifyApiError):
         return cls(message)
     kind = next((kind for kind in errors.KINDS if kind.name == event.get("kind")), None)
     return cls(message, kind, status=event.get("http_status"), type=event.get("error_type"), outcome_unknown=False)
-
-
-def _family(cls: type[ApifyException]) -> Iterator[type[ApifyException]]:
-    """Give our own exceptions that are ``cls``, and not those that a user has derived."""
-    if cls.__module__ == ApifyException.__module__:
-        yield cls
-        for each in cls.__subclasses__():
-            yield from _family(each)

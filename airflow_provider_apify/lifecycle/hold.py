@@ -59,18 +59,15 @@ class State(Enum):
     HELD = "held"
     #: The job has ended, or is somebody else's business: it is not ours to abort.
     LET_GO = "let go"
-    #: The task is over: whatever job turns up is aborted.
-    GIVEN_UP = "given up"
 
 
 #: What may happen to a hold, and the state after it. What is not here leaves the state as it is.
 TRANSITIONS: dict[str, dict[State, State]] = {
     "start": {State.EMPTY: State.STARTING},
-    "take": {State.EMPTY: State.HELD, State.STARTING: State.HELD, State.UNCLEAR: State.HELD},
+    "take": {State.EMPTY: State.HELD, State.STARTING: State.HELD},
     "refused": {State.STARTING: State.EMPTY},
     "unclear": {State.STARTING: State.UNCLEAR},
-    "release": {state: State.LET_GO for state in State if state is not State.GIVEN_UP},
-    "give up": dict.fromkeys(State, State.GIVEN_UP),
+    "release": dict.fromkeys(State, State.LET_GO),
 }
 
 
@@ -92,6 +89,9 @@ class Hold:
         #: Whether another try continues with the job if this one ends without Airflow ending the task.
         self._next_try = ti.try_number <= ti.max_tries and not compat.is_tasks_test(ti)
         self.state = State.EMPTY
+        #: Whether the task is over: whatever job turns up is aborted. Apart from the state, which another thread may
+        #: change at the same moment.
+        self._given_up = False
         self._job_id: str | None = None
         #: Set when nothing more will become known of a job.
         self._settled = threading.Event()
@@ -122,12 +122,12 @@ class Hold:
 
     def take(self, job_id: str | None) -> None:
         """Hold a job that is there; ``None``: none can be named. One that comes too late is aborted at once."""
-        # The id first: whoever gives up meanwhile finds it, or the state is seen here.
+        # The id first: whoever gives up meanwhile finds it, or that is seen here.
         self._job_id = job_id
         if job_id:
             self._move("take")
         self._settled.set()
-        if self.state is State.GIVEN_UP and job_id and self._abort:
+        if self._given_up and job_id:
             self._end(self._log.warning, attempts=3, seconds=0)
 
     def release(self) -> None:
@@ -148,7 +148,7 @@ class Hold:
 
     def on_kill(self) -> None:
         """Abort the job if Airflow says that the task has ended or was cleared, within ``KILL_LIMIT`` seconds."""
-        if self._settled.is_set() and (not self._abort or self.state in (State.LET_GO, State.GIVEN_UP)):
+        if self._settled.is_set() and not self._may_end:
             return
         report: list[str] = []
         thread = threading.Thread(target=self._kill, args=(report,), name="apify-kill", daemon=True)
@@ -161,15 +161,20 @@ class Hold:
         """Whether Airflow says that the task has ended or was cleared, and no other try continues with it."""
         return may_abort(_within(STATE_LIMIT, lambda: compat.ask_state(self._ti)), next_try=self._next_try)
 
+    @property
+    def _may_end(self) -> bool:
+        """Whether the job, if there is one, is still to be aborted should the task be over."""
+        return self._abort and not self._given_up and self.state is not State.LET_GO
+
     def _move(self, what: str) -> None:
         self.state = TRANSITIONS[what].get(self.state, self.state)
 
     def _end_of_try(self, error: BaseException) -> None:
-        if not self._abort or self.state in (State.LET_GO, State.GIVEN_UP):
+        if not self._may_end:
             return
         if self._next_try and not isinstance(error, _FINAL):
             if self._job_id:
-                self._log.info("%s %s is left to the next try of this task.", self._noun, self._job_id)
+                self._log.info("%s %s is left to the next try of this task.", self._kind.title, self._job_id)
             return
         self._client.stopping.set()
         if self.state is State.STARTING:
@@ -183,7 +188,7 @@ class Hold:
             report.append(f"Airflow does not say that the task is over: its {self._kind.name} is left running.")
             return
         self._client.stopping.set()
-        if not self._abort or self.state in (State.LET_GO, State.GIVEN_UP):
+        if not self._may_end:
             report.append("The task is over. A start that is being sent continues, no other one is sent.")
             return
         if self.state is State.STARTING:
@@ -192,9 +197,8 @@ class Hold:
 
     def _end(self, say: Callable[[str], object], *, attempts: int, seconds: float) -> None:
         """Abort the job, after at most ``seconds`` to find it if need be, and say how that went."""
-        before = self.state
-        self._move("give up")
-        if self._job_id is None and before is State.EMPTY:
+        self._given_up = True
+        if self._job_id is None and self.state is State.EMPTY:
             say(f"No {self._kind.name} was started.")
             return
         try:
@@ -206,7 +210,7 @@ class Hold:
         except Exception as error:
             say(self._search_advice(f"The {self._kind.name} {self._job_id or ''} could not be aborted: {error}"))
             return
-        say(words_of_abort(self._kind, job, "its task no longer waits for it"))
+        say(job.words_of_abort("its task no longer waits for it"))
         if job.abort_took and not self._counted:
             metrics.count(self._kind, "aborted", self._ti, job.act_id)
             self._counted = True
@@ -239,28 +243,11 @@ class Hold:
     def _is_ours(self, job: Job) -> bool:
         return job.is_live and Fingerprint.found_in(job.user_agent) == self._fingerprint
 
-    @property
-    def _noun(self) -> str:
-        return self._kind.name.capitalize()
-
     def _search_advice(self, what: str) -> str:
         return (
             f"{what} If this task runs again, it takes care of that {self._kind.name}. Otherwise look in Apify Console"
             f" for an unfinished {self._kind.name} whose user agent holds {self._fingerprint}."
         )
-
-
-def words_of_abort(kind: JobKind[Job], job: Job, why: str) -> str:
-    """
-    Say how an abort went.
-
-    :param job: as in the answer to it.
-    :param why: the reason for it.
-    """
-    noun = kind.name.capitalize()
-    if not job.abort_took:
-        return f"{noun} {job} is {job.status}."
-    return f"{noun} {job} is being aborted, since {why}."
 
 
 def _within(seconds: float, ask: Callable[[], T]) -> T | Unknown:

@@ -76,7 +76,7 @@ def _in_words(kind: JobKind[Job], summary: Mapping[str, Any]) -> str:
     job = kind.job.called(summary[f"{kind.name}_id"], summary.get("build_number"))
     name, actor_id = summary.get("actor_name"), summary.get("actor_id")
     actor = f"{name} ({actor_id})" if name else actor_id
-    ended = f"{kind.name.capitalize()} {job} of Actor {actor} {summary['status']}"
+    ended = f"{kind.title} {job} of Actor {actor} {summary['status']}"
     if summary.get("duration_seconds") is not None:
         ended += f" after {summary['duration_seconds']:.1f} s"
     facts = [ended]

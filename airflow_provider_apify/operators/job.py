@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -110,9 +109,8 @@ class JobOperator(arguments.LiteralsStayText, BaseOperator):
             job = started.job
             if started.adopted and (job.act_id is None or (job.is_terminal and job.stats is None)):
                 # It comes from a list, whose items do not say so.
-                started = replace(started, job=client.get(self.job_kind, job.id))
+                job = client.get(self.job_kind, job.id)
             limits = limits_of(self, begun=begun, known=time.time())
-            job = started.job
             metrics.count(self.job_kind, "adopted" if started.adopted else "started", context["ti"], job.act_id)
             outcome.announce(self, context, self.job_kind, job.summary())
             self.log.info(
@@ -163,7 +161,7 @@ class JobOperator(arguments.LiteralsStayText, BaseOperator):
             try:
                 return client.wait(self.job_kind, job.id, timeout=seconds, on_status=self._log_status)
             except ApifyJobTimeout:
-                self.log.info("%s %s has not ended after %d s.", self._noun, job.name, seconds)
+                self.log.info("%s %s has not ended after %d s.", self.job_kind.title, job.name, seconds)
                 left = limits.left(time.time())
         if self.wait_for_completion and self.deferrable and left != 0:
             defer(self, self._trigger(), job.id, limits, abort_on_kill=self.abort_on_kill)
@@ -180,11 +178,7 @@ class JobOperator(arguments.LiteralsStayText, BaseOperator):
         return str(summary[f"{self.job_kind.name}_id"])
 
     def _log_status(self, job: Job) -> None:
-        self.log.info("%s %s is %s.", self._noun, job.name, job.status)
-
-    @property
-    def _noun(self) -> str:
-        return self.job_kind.name.capitalize()
+        self.log.info("%s", job.status_line)
 
     def _check_outlets(self) -> None:
         if self.outlets and not self.wait_for_completion:

@@ -141,7 +141,9 @@ class JobSensor(arguments.LiteralsStayText, BaseSensorOperator):
             except Exception as error:
                 if not self.silent_fail:
                     raise
-                self.log.exception("%s %s could not be seen: not yet, as silent_fail is set.", self._noun, self._job_id)
+                self.log.exception(
+                    "%s %s could not be seen: not yet, as silent_fail is set.", self.job_kind.title, self._job_id
+                )
                 left = limits.left(time.time())
                 if left == 0:
                     raise time_out(timed_out(self.job_kind, self._job_id, None, error), limits) from None
@@ -167,10 +169,6 @@ class JobSensor(arguments.LiteralsStayText, BaseSensorOperator):
             raise
 
     @property
-    def _noun(self) -> str:
-        return self.job_kind.name.capitalize()
-
-    @property
     def _job_id(self) -> str:
         """The job's id, once :meth:`_client` has read it."""
         return str(getattr(self, f"{self.job_kind.name}_id"))
@@ -189,7 +187,9 @@ class JobSensor(arguments.LiteralsStayText, BaseSensorOperator):
         if job is not None and not job.is_terminal:
             outcome.announce(self, context, self.job_kind, job.summary())
         if job is not None:
-            self.log.info("%s %s of Actor %s is %s: %s", self._noun, job, job.act_id, job.status, job.console_url)
+            self.log.info(
+                "%s %s of Actor %s is %s: %s", self.job_kind.title, job, job.act_id, job.status, job.console_url
+            )
         return job
 
     def _finish(self, context: Context, client: Client, summary: dict[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,6 @@ from airflow_provider_apify.jobs.ownership import Unknown, may_abort
 from airflow_provider_apify.jobs.wait import Limits
 from airflow_provider_apify.lifecycle.deferral import EARLIEST_EVENT
 from airflow_provider_apify.lifecycle.events import to_event
-from airflow_provider_apify.lifecycle.hold import words_of_abort
 
 #: Seconds for Airflow's word on a task, and for the abort of its job.
 STATE_LIMIT, KILL_LIMIT = 30.0, 60.0
@@ -100,14 +99,12 @@ class JobTrigger(BaseTrigger):
         try:
             job = await asyncio.wait_for(self._client().abort_async(self.job_kind, self.job_id), KILL_LIMIT)
         except asyncio.TimeoutError:
-            return f"{noun.capitalize()} {self.job_id} could not be aborted within {KILL_LIMIT:.0f} s."
+            return f"{self.job_kind.title} {self.job_id} could not be aborted within {KILL_LIMIT:.0f} s."
         except ApifyException as error:
-            return f"{noun.capitalize()} {self.job_id} could not be aborted: {error}"
+            return f"{self.job_kind.title} {self.job_id} could not be aborted: {error}"
         if job.abort_took and not inline:
             metrics.count(self.job_kind, "aborted", self.task_instance, job.act_id)
-        return words_of_abort(
-            self.job_kind, job, "the run was interrupted" if inline else "its task was ended or cleared"
-        )
+        return job.words_of_abort("the run was interrupted" if inline else "its task was ended or cleared")
 
     async def _state(self) -> str | Unknown | None:
         if self.task_instance is None:
@@ -122,7 +119,10 @@ class JobTrigger(BaseTrigger):
         noun = self.job_kind.name
         try:
             job = await self._client().wait_async(
-                self.job_kind, self.job_id, deadline=self.limits.first, on_status=self._log_status
+                self.job_kind,
+                self.job_id,
+                deadline=self.limits.first,
+                on_status=lambda job: self.log.info("%s", job.status_line),
             )
         except ApifyException as error:
             return {"status": "error", **to_event(error)}
@@ -137,9 +137,6 @@ class JobTrigger(BaseTrigger):
         if self.not_before is not None and not compat.runs_in_its_tasks_process(self):
             # The worker's clock may be ahead of this one.
             await asyncio.sleep(min(self.not_before - time.time(), EARLIEST_EVENT))
-
-    def _log_status(self, job: Job) -> None:
-        self.log.info("%s %s is %s.", self.job_kind.name.capitalize(), job.name, job.status)
 
     def _client(self) -> Client:
         return Client(Source(self.apify_conn_id), self.log)

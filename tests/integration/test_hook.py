@@ -407,21 +407,21 @@ def test_an_answer_to_any_request_without_data_is_given_as_it_is(
     assert hook.request("GET", "/v2/datasets/x/items") == answer
 
 
-RECORD = Request("GET", "/v2/key-value-stores/s/records/OUTPUT", answer=Answer.RECORD)
+RECORD = "/v2/key-value-stores/s/records/OUTPUT"
 
 
-def test_a_record_is_got_from_where_apify_has_put_it(apify: Emulator, supervisor: Supervisor) -> None:
-    apify.add_fault(Fault("status", status=302, headers={"Location": f"{apify.url}/?signature=secret"}))
-    assert b"An emulator of the Apify API" in client().call(RECORD, bytes)
+def test_a_record_is_got_from_where_apify_has_put_it(hook: ApifyHook, apify: Emulator) -> None:
+    apify.add_fault(Fault("status", status=302, headers={"Location": f"{apify.url}/v2/users/me?token={apify.token}"}))
+    assert hook.request("GET", RECORD)["username"] == "emulator"
     apify.add_fault(Fault("status", status=200, body="as it is"))
-    assert client().call(RECORD, bytes) == b"as it is"
+    assert hook.request("GET", RECORD) == "as it is"
 
 
-def test_the_store_of_a_record_does_not_get_the_token(apify: Emulator, supervisor: Supervisor) -> None:
+def test_the_store_of_a_record_does_not_get_the_token(hook: ApifyHook, apify: Emulator) -> None:
     elsewhere = f"{apify.url}/v2/acts/~hello-world?signature=secret"
     apify.add_fault(Fault("status", status=302, headers={"Location": elsewhere}))
     with pytest.raises(ApifyApiError) as raised:
-        client().call(RECORD, bytes)
+        hook.request("GET", RECORD)
     assert [request.authorized for request in apify.requests] == [True, False]
     assert "secret" not in str(raised.value) and "signature" not in repr(raised.value)
 
@@ -430,4 +430,44 @@ def test_the_store_of_a_record_does_not_get_the_token(apify: Emulator, superviso
 def test_a_record_behind_an_odd_address_is_not_got(address: str, apify: Emulator, supervisor: Supervisor) -> None:
     apify.add_fault(Fault("status", status=302, headers={"Location": address}, times=None))
     with pytest.raises(ApifyApiError, match="not https"):
-        client().call(RECORD, bytes, attempts=1)
+        client().call(Request("GET", RECORD, answer=Answer.ANY), str, attempts=1)
+
+
+def test_only_a_get_is_redirected(apify: Emulator, supervisor: Supervisor) -> None:
+    apify.add_fault(Fault("status", status=302, headers={"Location": f"{apify.url}/x"}, times=None))
+    with pytest.raises(ApifyApiError, match="redirects elsewhere"):
+        client().call(Request("PUT", RECORD, answer=Answer.ANY), str, attempts=1)
+
+
+@pytest.mark.parametrize("seconds", [1.5, True, 61, "60"])
+def test_a_long_poll_by_any_request_has_its_limits(seconds: object, hook: ApifyHook, apify: Emulator) -> None:
+    with pytest.raises(ApifyConfigurationError, match="whole number of seconds from 0 to 60"):
+        hook.request("GET", "/v2/actor-builds/x", query={"waitForFinish": seconds})
+    assert apify.requests == []
+
+
+def test_a_value_error_of_the_callers_own_stays_one(hook: ApifyHook, apify: Emulator) -> None:
+    def refuse(build: object) -> None:
+        raise ValueError("my own")
+
+    apify.build_seconds = 60
+    with pytest.raises(ValueError, match="my own") as raised:
+        hook.wait_for_build(start_build(apify), timeout=0.5, on_status=refuse)
+    assert type(raised.value) is ValueError
+
+
+def test_closed_it_reads_the_connection_again(hook: ApifyHook, apify: Emulator, supervisor: Supervisor) -> None:
+    hook.get_actor("~hello-world")
+    supervisor.connections["apify_default"]["password"] = apify.token = "rotated"
+    hook.close()
+    hook.get_actor("~hello-world")
+    assert all(request.authorized for request in apify.requests)
+
+
+def test_a_subclass_may_read_the_connection_its_own_way(apify: Emulator, supervisor: Supervisor) -> None:
+    class Other(ApifyHook):
+        @classmethod
+        def get_connection(cls, conn_id: str) -> Any:
+            return super().get_connection("apify_default")
+
+    assert Other("no-such-connection").get_actor("~hello-world").name == "hello-world"

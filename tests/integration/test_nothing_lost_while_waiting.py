@@ -68,13 +68,13 @@ def test_a_connection_that_takes_long_to_read_does_not_move_the_deadline(
     apify: Emulator, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As from a busy triggerer, which answered after 21 s."""
-    read = compat.get_connection_async
+    off_the_loop = compat.off_the_loop
 
-    async def read_slowly(conn_id: str) -> Any:
+    async def slowly(call: Callable[[], Any]) -> Any:
         await asyncio.sleep(3)
-        return await read(conn_id)
+        return await off_the_loop(call)
 
-    monkeypatch.setattr(compat, "get_connection_async", read_slowly)
+    monkeypatch.setattr(compat, "off_the_loop", slowly)
     apify.build_seconds = 60
     build_id = start_build(apify)
     with pytest.raises(ApifyJobTimeout):
@@ -146,6 +146,7 @@ def test_a_build_costs_one_request_a_minute_and_is_noticed_at_once(
 
 
 def test_triggers_of_a_loop_share_one_session_and_leave_none_open(apify: Emulator, supervisor: Supervisor) -> None:
+    apify.build_seconds = 2
     ids = [start_build(apify) for _ in range(10)]
     seen: set[int] = set()
 
@@ -156,7 +157,8 @@ def test_triggers_of_a_loop_share_one_session_and_leave_none_open(apify: Emulato
 
     async def all_of_them() -> None:
         tasks = [asyncio.create_task(wait(build_id)) for build_id in ids]
-        await asyncio.sleep(0.05)
+        while not any("waitForFinish" in request.query for request in apify.requests):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
         tasks[0].cancel()  # one that goes takes no other with it
         results = await asyncio.gather(*tasks, return_exceptions=True)
         assert [type(result).__name__ for result in results] == ["CancelledError"] + ["NoneType"] * 9
