@@ -1,4 +1,4 @@
-"""Requests to Apify as values, and the ids that go into them."""
+"""What a request to Apify is, those that all kinds of job share, and the ids that go into them."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ MESSAGE_LIMIT = 500
 @dataclass(frozen=True)
 class Kind:
     """
-    A kind of failure.
+    A kind of failure. One that is new also needs its exception, in ``exceptions.py`` and ``client/failures.py``.
 
     :param types: Apify's ``error.type`` that says so. It decides before the status does: Apify sends the same type
         under several statuses.

@@ -55,7 +55,7 @@ def finish(
         if summary["status"] != ActorJobStatus.ABORTED.value:
             metrics.count(kind, "failed", context["ti"], summary.get("actor_id"), status=summary["status"])
         raise _failed(client, kind, summary, failure)
-    task.log.info("%s", _in_words(kind, summary))
+    task.log.info("%s", _line_of_end(kind, summary))
     _fill_asset_events(task, context, summary)
 
 
@@ -67,11 +67,11 @@ def _failed(
     except Exception as error:
         tail = f"(The log could not be read: {error})"
     # On lines of their own: the UI cuts long ones.
-    message = f"{_in_words(kind, summary)}\nSee {summary.get('console_url')}\nThe end of its log:\n{tail}"
+    message = f"{_line_of_end(kind, summary)}\nSee {summary.get('console_url')}\nThe end of its log:\n{tail}"
     return failure(message, summary=summary, log_tail=tail)
 
 
-def _in_words(kind: JobKind[Job], summary: Mapping[str, Any]) -> str:
+def _line_of_end(kind: JobKind[Job], summary: Mapping[str, Any]) -> str:
     stats = summary.get("stats") or {}
     job = kind.job.called(summary[f"{kind.name}_id"], summary.get("build_number"))
     name, actor_id = summary.get("actor_name"), summary.get("actor_id")

@@ -13,7 +13,7 @@ from airflow_provider_apify.api.endpoints import check_actor_id
 from airflow_provider_apify.exceptions import ApifyBuildFailed
 from airflow_provider_apify.lifecycle import arguments
 from airflow_provider_apify.lifecycle.attempt import Attempt
-from airflow_provider_apify.lifecycle.tags import add_actor
+from airflow_provider_apify.lifecycle.tag_seen import add_actor
 from airflow_provider_apify.operators.job import JobOperator
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_apify.api.builds import BUILD
 from airflow_provider_apify.exceptions import ApifyBuildFailedFinal
 from airflow_provider_apify.jobs.wait import Limits
-from airflow_provider_apify.lifecycle.tags import add_actor
+from airflow_provider_apify.lifecycle.tag_seen import add_actor
 from airflow_provider_apify.sensors.job import JobSensor
 
 if TYPE_CHECKING:
