@@ -15,6 +15,7 @@ import pytest
 from airflow.triggers.base import BaseTrigger
 
 from airflow_provider_apify.emulator import Emulator, Fault
+from airflow_provider_apify.jobs.wait import Limits
 from airflow_provider_apify.triggers.build import ApifyBuildTrigger
 from tests.integration.conftest import ended, operator, sensor, start_build, starts, statuses
 from tests.runner import RUN_ID, Outcome, Runner, Supervisor
@@ -332,7 +333,7 @@ def test_a_trigger_that_holds_its_event_back_aborts_what_has_not_ended(
     supervisor.state = "failed"
     apify.build_seconds = 30 if deadline else 0.2
     trigger = trigger_of(start_build(apify))
-    trigger.deadline = deadline and time.time() + deadline
+    trigger.limits = Limits(deadline and time.time() + deadline)
     trigger.not_before = time.time() + 10
 
     async def kill() -> None:
