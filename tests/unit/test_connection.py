@@ -1,4 +1,4 @@
-"""Promise 5, the token stays inside, and bad input: hooks/connection.py."""
+"""Promise 5, the token stays inside, and bad input: client/settings.py."""
 
 from __future__ import annotations
 
