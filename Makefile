@@ -56,7 +56,7 @@ ui: $(VENV)/.ui ## Test Airflow's UI in a browser (apt install chromium); SCREEN
 lint: $(VENV)/.dev ## Check style, types, dead code, the direction of imports and that dependencies are declared.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy airflow_provider_apify demo probe rig bench example_dags tests/typing
+	$(BIN)/mypy airflow_provider_apify demo probe rig bench example_dags tests
 	$(BIN)/vulture
 	$(BIN)/lint-imports
 	$(BIN)/deptry airflow_provider_apify

@@ -22,7 +22,7 @@ import urllib.request
 from statistics import quantiles
 from typing import Any
 
-import psutil  # type: ignore[import-untyped,unused-ignore]
+import psutil
 import structlog
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
-import psutil  # type: ignore[import-untyped,unused-ignore]
+import psutil
 
 from airflow_provider_apify.emulator import Emulator, Fault
 from demo.screen import Screen

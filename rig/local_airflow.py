@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 import httpx
-import psutil  # type: ignore[import-untyped,unused-ignore]
+import psutil
 
 from rig.waiting import LOOPBACK, free_ports, wait_until
 

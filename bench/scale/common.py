@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import psutil  # type: ignore[import-untyped,unused-ignore]
+import psutil
 
 from airflow_provider_apify.emulator import Emulator
 from airflow_provider_apify.jobs.start import Fingerprint

@@ -17,7 +17,7 @@ from tests.chaos.airflow_stub import Airflow
 from tests.chaos.rig import Rig, Task
 from tests.rows import builds_are
 
-LIST = {"method": "GET", "path": "/v2/acts/*/builds"}
+LIST: dict[str, Any] = {"method": "GET", "path": "/v2/acts/*/builds"}
 
 WAYS = {
     "in the worker, with the task store": (False, 0),
@@ -27,7 +27,7 @@ WAYS = {
 }
 
 
-@pytest.fixture(params=WAYS.values(), ids=WAYS)
+@pytest.fixture(params=WAYS.values(), ids=list(WAYS))
 def way(request: pytest.FixtureRequest, rig: Rig) -> dict[str, Any]:
     """Each test on each way of waiting, with the task store and without; gives the operator's options."""
     deferrable, rig.airflow.store = request.param

@@ -114,7 +114,7 @@ def test_the_readme_shows_the_same_ways_to_connect() -> None:
 
 
 def test_the_file_of_connections_is_read_by_the_backend_that_is_named(tmp_path: Path) -> None:
-    from airflow.sdk.module_loading import import_string
+    from airflow.sdk.module_loading import import_string  # type: ignore[attr-defined]
 
     parser = configparser.ConfigParser()
     parser.read_string(sample_with("[secrets]").text)

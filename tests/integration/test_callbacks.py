@@ -41,7 +41,7 @@ class Listener:
 def listener() -> Iterator[Listener]:
     manager = get_listener_manager()
     listener = Listener()
-    manager.add_listener(listener)
+    manager.add_listener(listener)  # type: ignore[no-untyped-call]
     yield listener
     manager.pm.unregister(listener)
 

@@ -190,9 +190,9 @@ def test_credentials_of_the_proxy_are_masked_in_logs(
 
 def redacted(text: str) -> str:
     try:
-        from airflow.sdk.log import redact
+        from airflow.sdk.log import redact  # type: ignore[attr-defined]
     except ImportError:  # before Airflow 3.1
-        from airflow.sdk.execution_time.secrets_masker import redact
+        from airflow.sdk.execution_time.secrets_masker import redact  # type: ignore[no-redef]
     return str(redact(text))
 
 

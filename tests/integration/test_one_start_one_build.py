@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+from functools import partial
+from typing import Any
 
 import pytest
 
@@ -12,7 +14,7 @@ from tests.integration.conftest import ended, operator, start_build, starts, sta
 from tests.rows import builds_are
 from tests.runner import Runner, Supervisor
 
-START = {"method": "POST", "path": "/v2/acts/*/builds"}
+START: dict[str, Any] = {"method": "POST", "path": "/v2/acts/*/builds"}
 
 WORK_DONE = {
     "lost answer": Fault("lost-answer", **START),
@@ -94,7 +96,7 @@ def test_a_retry_goes_on_with_the_build(
     store: bool, deferrable: bool, apify: Emulator, supervisor: Supervisor, runner: Runner
 ) -> None:
     supervisor.has_store = store
-    options = {"retries": 1, "wait_for_completion": True, "deferrable": True}
+    options: dict[str, Any] = {"retries": 1, "wait_for_completion": True, "deferrable": True}
     first = runner.run(operator(**options))
     assert first.state == "deferred"  # and then the triggerer and its database were lost
 
@@ -179,7 +181,7 @@ def test_a_clear_of_a_finished_run_still_knows_its_builds(
 def test_mapped_tasks_and_other_dags_never_share_a_build(apify: Emulator, supervisor: Supervisor) -> None:
     apify.build_seconds = 30
     runners = [Runner(supervisor, map_index=index) for index in range(2)] + [Runner(supervisor)]
-    tasks = [lambda: operator(retries=1), lambda: operator(retries=1), lambda: operator(retries=1, dag_id="other")]
+    tasks = [partial(operator, retries=1, dag_id=dag_id) for dag_id in ("dag", "dag", "other")]
     supervisor.has_store = False
     ids = [runner.run(task()).xcoms["build_id"] for runner, task in zip(runners, tasks, strict=True)]
     assert len(set(ids)) == 3

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_apify.emulator import Emulator, Fault
+from airflow_provider_apify.jobs.wait import PATIENCE
 from airflow_provider_apify.lifecycle import deferral
 from tests.features import START_DATE
 from tests.integration.conftest import ended, operator, sensor, start_build, statuses
@@ -28,7 +29,7 @@ DELAYS: dict[str, tuple[Fault | None, bool]] = {
         False,
     ),
 }
-LIMITS = {"timeout": 3.5, "execution_timeout": dt.timedelta(seconds=3.5)}
+LIMITS: dict[str, Any] = {"timeout": 3.5, "execution_timeout": dt.timedelta(seconds=3.5)}
 WAYS = pytest.mark.parametrize("deferrable", [False, True], ids=["worker", "deferred"])
 
 
@@ -84,7 +85,12 @@ def test_an_operator_has_one_deadline_a_try(
 @WAYS
 def test_a_short_timeout_cuts_wait_for_finish(deferrable: bool, apify: Emulator, runner: Runner) -> None:
     begun = time.monotonic()
-    options = {"wait_for_completion": True, "deferrable": deferrable, "timeout": 1, "wait_for_finish": 20}
+    options: dict[str, Any] = {
+        "wait_for_completion": True,
+        "deferrable": deferrable,
+        "timeout": 1,
+        "wait_for_finish": 20,
+    }
     outcome = runner.run_to_end(lambda: operator(**options))
     assert type(outcome.error).__name__ == "ApifyJobTimeout"
     assert time.monotonic() - begun < 10
@@ -122,6 +128,7 @@ def deferred(request: pytest.FixtureRequest, apify: Emulator, runner: Runner) ->
 
     def defer_and_resume(resume: dict[str, Any], meanwhile: Callable[[], object] = bool, **options: Any) -> Outcome:
         options = {"deferrable": True, "timeout": 60, **options}
+        task: Callable[[], Any]
         if request.param == "operator":
             task = partial(operator, wait_for_completion=True, **options)
         else:
@@ -177,7 +184,7 @@ def test_a_build_that_cannot_be_seen_gets_a_minute(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """And one that is seen within it, and has ended, is no time-out."""
-    assert deferral.PATIENCE == 60
+    assert PATIENCE == 60
     monkeypatch.setattr(deferral, "PATIENCE", 2.0)
     begun = time.monotonic()
 
@@ -208,11 +215,16 @@ def test_an_outage_at_the_deadline_is_no_time_out(
         apify.add_fault(Fault("status", status=503, method="GET", path="/v2/actor-builds/*", times=None))
         threading.Timer(seconds, apify.clear_faults).start()
 
+    task: Callable[[], Any]
     if "operator" in way:
         task = partial(operator, wait_for_completion=True, deferrable="deferred" in way, timeout=2)
         outage(5)
     else:
-        options = {"worker": {}, "deferred": {"deferrable": True}, "reschedule": {"mode": way, "poke_interval": 0.5}}
+        options: dict[str, dict[str, Any]] = {
+            "worker": {},
+            "deferred": {"deferrable": True},
+            "reschedule": {"mode": way, "poke_interval": 0.5},
+        }
         task = partial(sensor, start_build(apify), timeout=2, **options[way])
         outage(4)
     outcome = runner.run_to_end(task)

@@ -6,10 +6,12 @@ import datetime as dt
 from typing import Any
 
 import pytest
+from airflow.sdk.exceptions import ErrorType
+from airflow.sdk.execution_time.comms import ErrorResponse
 
 from airflow_provider_apify.emulator import Emulator, Fault
 from tests.integration.conftest import ended, operator, sensor, start_build
-from tests.runner import ErrorResponse, ErrorType, Runner, Supervisor
+from tests.runner import Runner, Supervisor
 
 SENSOR_MODES: dict[str, dict[str, Any]] = {
     "worker": {"mode": "poke"},

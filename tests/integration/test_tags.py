@@ -14,7 +14,7 @@ from airflow_provider_apify.lifecycle import tag_seen
 from tests.integration.conftest import operator, sensor, start_build
 from tests.runner import Runner
 
-ACTOR = {"method": "GET", "path": "/v2/acts/*"}
+ACTOR: dict[str, Any] = {"method": "GET", "path": "/v2/acts/*"}
 PATHS: dict[str, dict[str, Any]] = {
     "in the worker": {"wait_for_completion": True},
     "deferred": {"wait_for_completion": True, "deferrable": True},
@@ -22,7 +22,7 @@ PATHS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture(params=PATHS.values(), ids=PATHS)
+@pytest.fixture(params=PATHS.values(), ids=list(PATHS))
 def build(request: pytest.FixtureRequest, runner: Runner) -> Callable[..., Any]:
     """Run a build on each way of waiting, and give its outcome."""
     return lambda actor="~hello-world", **options: runner.run_to_end(

@@ -7,6 +7,7 @@ import json
 import traceback
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -119,7 +120,7 @@ def test_no_repr_tells_the_token(apify: Emulator, supervisor: Supervisor, runner
     task._hold = Hold(used, BUILD, runner.task_instance(task), hook.log, abort=True)
     public: list[object] = [hook, used, used.impatient(), used.settings, used._source, used._transport]
     public += [build, build.summary(), task, sensor("x"), task._hold, used._transport._session]  # type: ignore[union-attr]
-    public += [outcome.trigger, outcome.trigger.serialize(), outcome.message]  # type: ignore[union-attr]
+    public += [outcome.trigger, outcome.trigger.serialize(), outcome.message]
     for thing in public:
         assert not holds_token(f"{thing!r} {thing}"), type(thing)
     assert not holds_token(repr(vars(outcome.trigger)))
@@ -129,9 +130,7 @@ def test_nothing_that_is_stored_or_sent_tells_the_token(apify: Emulator, supervi
     for deferrable in (False, True):
         for actor in ("~hello-world", "~always-fails", "~no-such-actor"):
             runner = Runner(supervisor)
-            outcome = runner.run_to_end(
-                lambda actor=actor, way=deferrable: operator(actor, wait_for_completion=True, deferrable=way)
-            )
+            outcome = runner.run_to_end(partial(operator, actor, wait_for_completion=True, deferrable=deferrable))
             assert not holds_token(json.dumps(outcome.events))
     # Airflow's own request to mask it names it, and goes no further than the supervisor.
     sent = [message for message in supervisor.sent if type(message).__name__ != "MaskSecret"]

@@ -34,7 +34,7 @@ ENDS = {
 }
 
 
-@pytest.fixture(params=RELEASES.values(), ids=RELEASES)
+@pytest.fixture(params=RELEASES.values(), ids=list(RELEASES))
 def left(request: pytest.FixtureRequest) -> dict[str, Any]:
     """What a release has left behind."""
     return dict(request.param)

@@ -265,7 +265,13 @@ def test_a_build_deleted_while_waiting_fails_the_task_with_its_id(
 ) -> None:
     monkeypatch.setattr("airflow_provider_apify.jobs.wait.MISSING_GRACE", 1.0)
     apify.build_seconds = 30
-    with meanwhile(lambda: (waits(apify), apify.delete_build(apify.builds[0]["id"]), apify.add_fault(CUT))):
+
+    def delete() -> None:
+        waits(apify)
+        apify.delete_build(apify.builds[0]["id"])
+        apify.add_fault(CUT)
+
+    with meanwhile(delete):
         outcome = runner.run_to_end(task_for(phase, retries=3))
     assert outcome.state == "failed"
     assert "record-not-found" in str(outcome.error)

@@ -87,7 +87,7 @@ def test_a_process_that_was_only_just_started_when_ctrl_c_came_is_killed_too(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(local_airflow.subprocess, "Popen", interrupted)
+        patch.setattr(subprocess, "Popen", interrupted)
         with pytest.raises(KeyboardInterrupt), local_airflow.LocalAirflow(tmp_path, tmp_path):
             pass
     assert left_of(tmp_path) == []

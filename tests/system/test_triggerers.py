@@ -49,8 +49,9 @@ class Watched:
         wait_until(lambda: all(long_polls(apify, build["id"]) for build in apify.builds), "all triggers wait")
         self.builds = [airflow.xcom(DAG, self.run, "build", "build_id", map_index=index) for index in MAPPED]
         self.late = build_of(apify, "late")["id"]
-        self.deadline = self.rows()[self.late].deadline
-        assert self.deadline is not None
+        deadline = self.rows()[self.late].deadline
+        assert deadline is not None
+        self.deadline = deadline
 
     def rows(self) -> dict[str, Row]:
         """The triggers of this run by build."""

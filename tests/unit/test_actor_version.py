@@ -1,4 +1,4 @@
-"""jobs/version.py: the version that is built when none is named."""
+"""api/builds.py: the version that is built when none is named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""api/model.py: Apify's objects as values, read leniently."""
+"""api/builds.py and api/job.py: Apify's objects as values, read leniently."""
 
 from __future__ import annotations
 

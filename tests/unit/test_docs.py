@@ -84,7 +84,7 @@ def _texts(node: ast.AST) -> Iterator[str]:
         return  # a docstring
     if isinstance(node, ast.JoinedStr):
         yield "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
-        parts = [part for part in node.values if not isinstance(part, ast.Constant)]
+        parts: list[ast.AST] = [part for part in node.values if not isinstance(part, ast.Constant)]
     else:
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield node.value

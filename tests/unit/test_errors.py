@@ -1,4 +1,4 @@
-"""api/errors.py, the table of retries in api/requests.py, and hooks/wire.py: what an answer means."""
+"""api/errors.py, its table of retries, and client/wire.py: what an answer means."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from airflow_provider_apify.api.errors import (
     SERVER,
     ApiError,
 )
-from airflow_provider_apify.api.job import JobKind
+from airflow_provider_apify.api.job import Job, JobKind
 from airflow_provider_apify.client.wire import headers
 from airflow_provider_apify.jobs.start import (
     LOOK_AGAIN,
@@ -92,7 +92,7 @@ class Apify:
     #: How many starts had been sent each time when it was written down that one is about to be.
     intended: list[int] = field(default_factory=list)
     intended_unsure: bool | None = None
-    kind: JobKind[Build] = BUILD
+    kind: JobKind[Job] = BUILD
     _clock: int = 0
 
     def add(self, mark: object, status: str = "RUNNING", *, started: int | None = None) -> Build:
@@ -159,8 +159,8 @@ class Apify:
             listed = [replace(build, meta={**(build.meta or {}), "userAgent": None}) for build in listed]
         return sorted(listed, key=lambda build: str(build.started_at), reverse=True)[offset : offset + PAGE_LIMIT]
 
-    def excludes(self, build: Build, /) -> bool:
-        return build.build_number is not None
+    def excludes(self, job: Job, /) -> bool:
+        return job.build_number is not None
 
     def clock_offset(self) -> float | None:
         return self.clock_offset_seen
@@ -804,7 +804,12 @@ def test_the_builds_nearest_to_the_first_start_are_asked_first() -> None:
     apify = times(900, 5, 30, 600)
     order: list[str] = []
     get = apify.get
-    apify.get = lambda build_id, attempts: order.append(build_id) or get(build_id)  # type: ignore[method-assign, func-returns-value]
+
+    def noted(build_id: str, /, **options: Any) -> Build:
+        order.append(build_id)
+        return get(build_id, **options)
+
+    apify.get = noted  # type: ignore[method-assign]
     retry(apify)
     assert order == ["b2", "b3", "b4", "b1"]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -226,10 +228,11 @@ def test_retry_after_does_not_outlast_the_deadline() -> None:
 @given(deadline=st.floats(0, 1e6), now=st.floats(0, 1e6), told=st.none() | st.floats(0, 1e9))
 @example(100.0, 99.999, None)
 def test_no_pause_outlasts_the_deadline(deadline: float, now: float, told: float | None) -> None:
-    for pause in (
+    pauses: list[Callable[[Watch], float | None]] = [
         lambda watch: watch.seen(RUNNING, now),
         lambda watch: watch.failed(ApiError("down", SERVER, retry_after=told), now),
-    ):
+    ]
+    for pause in pauses:
         watch = Watch(BUILD, deadline)
         watch.next_wait(now, 60)
         try:
@@ -237,7 +240,7 @@ def test_no_pause_outlasts_the_deadline(deadline: float, now: float, told: float
         except DeadlineReached:
             assert now >= deadline
         else:
-            assert 0 <= seconds <= deadline - now
+            assert seconds is not None and 0 <= seconds <= deadline - now
 
 
 @pytest.mark.parametrize("took", [0.0, 0.01, 4.9])
