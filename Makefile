@@ -19,11 +19,9 @@ demo-ui: $(VENV)/.demo ## The same, and Airflow's UI to look around in (AIRFLOW_
 probe: $(VENV)/.demo ## Ask Apify for what the promises rest on, with one build (APIFY_TOKEN=... ACTOR=...).
 	@$(BIN)/python -m probe
 
-test: $(VENV)/.dev ## Run all tests: unit, integration, killed processes, samples of the docs, and a whole Airflow (15 to 20 minutes).
-	$(BIN)/python -m pytest -n 4 -m "not long" tests/unit tests/integration
-	$(BIN)/python -m pytest -n 4 -m "not long" tests/chaos
+test: $(VENV)/.dev ## Run all tests: unit, integration, killed processes, samples of the docs, and a whole Airflow (15 minutes).
+	$(BIN)/python -m pytest -n 4 --dist loadgroup -m "not long" tests/system tests/chaos tests/integration tests/unit
 	$(BIN)/python -m pytest -n 2 tests/docs
-	$(BIN)/python -m pytest tests/system
 
 test-fast: $(VENV)/.dev ## Run the tests that need no Airflow services.
 	$(BIN)/python -m pytest -n 4 -m "not long" tests/unit tests/integration

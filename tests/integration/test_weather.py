@@ -24,6 +24,7 @@ from airflow_provider_apify.exceptions import ApifyJobTimeout
 from airflow_provider_apify.hooks.apify import ApifyHook
 from airflow_provider_apify.jobs import wait
 from rig.network import Gate, self_signed
+from tests.features import STORE
 from tests.integration.conftest import client, operator, sensor, start_build, starts
 from tests.rows import builds_are
 from tests.runner import Runner, Supervisor
@@ -311,6 +312,7 @@ SHAPES: dict[str, dict[str, Any] | None] = {
 }
 
 
+@STORE.needed  # without it, a build that does not say who started it leaves a doubt
 @pytest.mark.parametrize("phase", ["waiting in the worker", "deferred"])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_missing_odd_and_further_fields_do_no_harm(shape: str, phase: str, apify: Emulator, runner: Runner) -> None:
