@@ -88,7 +88,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--n", type=int, nargs="+", default=NUMBERS)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", nargs="+", choices=["apify", "floor", "aiohttp", *common.PEERS], help="leave the others out")
+    parser.add_argument(
+        "--only", nargs="+", choices=["apify", "floor", "aiohttp", *common.PEERS], help="leave the others out"
+    )
     parser.add_argument("--limit", type=float, default=120, help="seconds after which a measurement is cut off")
     parser.add_argument("--shortest", type=float, default=5)
     parser.add_argument("--longest", type=float, default=60)

@@ -164,27 +164,35 @@ class Source:
         :raises ApiError: they could not be read, which passes.
         :raises ApifyConfigurationError: the connection cannot be used.
         """
+        longest = RENEW_AFTER if newest else SETTINGS_TTL
+        if known := self._known(longest):
+            return known
         async with self._reading:
-            age = time.monotonic() - self._read_at
-            if self.settings is not None and (self._fixed or age < (RENEW_AFTER if newest else SETTINGS_TTL)):
-                return self.settings
-            try:
-                return self._checked(await compat.get_connection_async(self.conn_id))
-            except Exception as error:
-                if self.settings is not None:
-                    # What worked before continues to work; not every request is to try again.
-                    self._read_at = time.monotonic() - SETTINGS_TTL + STALE_FOR
-                    return self.settings
-                if isinstance(error, ApifyConfigurationError):
-                    raise
-                if isinstance(error, AirflowNotFoundException):
-                    error = self._missing()
-                # The task that defers has read it, so it was there: this passes, or the deadline comes.
-                raise ApiError(f"The connection could not be read: {error}", NETWORK, outcome_unknown=False) from None
+            # Another may have read them meanwhile.
+            return self._known(longest) or await self._read_async()
 
     async def renewed_async(self, refused: Settings) -> Settings:
         """Give the settings after those were ``refused``, as :meth:`renewed` does."""
         return await self.current_async(newest=self._is_old(refused))
+
+    def _known(self, seconds: float) -> Settings | None:
+        """Give the settings if they were read less than ``seconds`` ago, or never change."""
+        return self.settings if self._fixed or time.monotonic() - self._read_at < seconds else None
+
+    async def _read_async(self) -> Settings:
+        try:
+            return self._checked(await compat.get_connection_async(self.conn_id))
+        except Exception as error:
+            if self.settings is not None:
+                # What worked before continues to work; not every request is to try again.
+                self._read_at = time.monotonic() - SETTINGS_TTL + STALE_FOR
+                return self.settings
+            if isinstance(error, ApifyConfigurationError):
+                raise
+            if isinstance(error, AirflowNotFoundException):
+                error = self._missing()
+            # The task that defers has read it, so it was there: this passes, or the deadline comes.
+            raise ApiError(f"The connection could not be read: {error}", NETWORK, outcome_unknown=False) from None
 
     def _is_old(self, refused: Settings) -> bool:
         """Whether nobody has read newer settings than the ``refused``, and the last reading was some seconds ago."""
