@@ -31,11 +31,11 @@ def peers_there() -> bool:
 
 
 def clean_environment(home: str, **more: str) -> dict[str, str]:
-    """Give the environment for a child: nothing of the caller's Airflow, no proxies."""
+    """Give the environment for a child: nothing of the caller's Airflow, no proxies; it keeps what it compiles."""
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith("AIRFLOW") and not name.lower().endswith("_proxy")
+        if not name.startswith("AIRFLOW") and not name.lower().endswith("_proxy") and name != "PYTHONDONTWRITEBYTECODE"
     }
     return kept | {"AIRFLOW_HOME": home, "AIRFLOW__CORE__LOAD_EXAMPLES": "False", "NO_PROXY": "127.0.0.1", **more}
 

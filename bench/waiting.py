@@ -13,7 +13,8 @@ trigger has run:
 - latency from the end of a job, by the server's clock, to the event in the client;
 - how late the event loop is at most, by a tick every 20 ms (Airflow warns from 0.2 s on).
 
-"floor" are triggers that know the end and sleep until then: what the measurement itself costs. The other providers run
+"floor" are triggers that know the end and sleep until then: what the measurement itself costs. "aiohttp" is the least
+that waits with long-polls: a loop of requests over one session, and ``json.loads``. The other providers run
 in an environment of their own against the same server, at the interval that their operators have by default and at
 5 s. Airbyte's trigger blocks the event loop, so beyond 100 it is measured at its default only,
 and it is cut off after a limit of time: what is unfinished then counts with the latency it has so far. Logging is off
@@ -87,7 +88,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--n", type=int, nargs="+", default=NUMBERS)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", nargs="+", choices=["apify", "floor", *common.PEERS], help="leave the others out")
+    parser.add_argument(
+        "--only", nargs="+", choices=["apify", "floor", "aiohttp", *common.PEERS], help="leave the others out"
+    )
     parser.add_argument("--limit", type=float, default=120, help="seconds after which a measurement is cut off")
     parser.add_argument("--shortest", type=float, default=5)
     parser.add_argument("--longest", type=float, default=60)
@@ -103,7 +106,7 @@ def main() -> None:
     options = parser.parse_args()
     print(__doc__)
 
-    chosen = options.only or ["floor", "apify", *(common.PEERS if common.peers_there() else [])]
+    chosen = options.only or ["floor", "aiohttp", "apify", *(common.PEERS if common.peers_there() else [])]
 
     def one(turn: int, n: int, who: str, poll: float | None, extra: Row | None) -> Row:
         row = measure(

@@ -172,12 +172,15 @@ def check_actor_id(actor_id: object) -> str:
         return page[1]
     if page := _STORE_PAGE.fullmatch(text):
         return f"{page[1]}/{page[2]}"
-    must = f"actor_id must be an Actor's id, user/name, or ~name for an Actor of your own; got {_shown(actor_id)}"
     if text in _NOTHING:
-        raise ValueError(f"{must}. Does the template or the task that it comes from give anything?")
-    if _ADDRESS.match(text) or not _is_segment(text) or not re.fullmatch(r"~?[^/~]+|[^/~]+[/~][^/~]+", text):
-        raise ValueError(must)
-    return text
+        why = ". Does the template or the task that it comes from give anything?"
+    elif _ADDRESS.match(text) or not _is_segment(text) or not re.fullmatch(r"~?[^/~]+|[^/~]+[/~][^/~]+", text):
+        why = ""
+    else:
+        return text
+    raise ValueError(
+        f"actor_id must be an Actor's id, user/name, or ~name for an Actor of your own; got {_shown(actor_id)}{why}"
+    )
 
 
 def check_job_id(kind: JobKind[Job], job_id: object) -> str:
@@ -187,18 +190,18 @@ def check_job_id(kind: JobKind[Job], job_id: object) -> str:
     :raises ValueError: it is none; the message says what to write.
     """
     text, noun = _stripped(job_id), kind.name
-    must = (
-        f"{noun}_id must be a {noun}'s id, such as the XCom {noun}_id of the task that starts it; got {_shown(job_id)}"
-    )
     if text in _NOTHING:
-        raise ValueError(f"{must}. Does the task that starts the {noun} push its id?")
-    if _ADDRESS.match(text) or _BUILD_NUMBER.fullmatch(text):
-        raise ValueError(
-            f"{must}. Apify finds {noun}s by id, not by number: neither a number nor a page's address will do."
-        )
-    if not _is_segment(text):
-        raise ValueError(must)
-    return text
+        why = f". Does the task that starts the {noun} push its id?"
+    elif _ADDRESS.match(text) or _BUILD_NUMBER.fullmatch(text):
+        why = f". Apify finds {noun}s by id, not by number: neither a number nor a page's address will do."
+    elif not _is_segment(text):
+        why = ""
+    else:
+        return text
+    raise ValueError(
+        f"{noun}_id must be a {noun}'s id, such as the XCom {noun}_id of the task that starts it;"
+        f" got {_shown(job_id)}{why}"
+    )
 
 
 def actor_path(actor_id: object) -> str:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import pendulum
-from pendulum import DateTime
+from pendulum import UTC, DateTime
 
 
 def text(data: Mapping[str, Any], key: str) -> str | None:
@@ -30,11 +29,11 @@ def mapping(data: Mapping[str, Any], key: str) -> dict[str, Any] | None:
 
 
 def time(data: Mapping[str, Any], key: str) -> DateTime | None:
-    """Read a time with a date, as one of UTC."""
+    """Read a time with a date and a zone, as one of UTC."""
     value = text(data, key)
     try:
-        # pendulum also reads "now", and without ``exact`` makes up the date of a time.
-        parsed = pendulum.parse(value, exact=True) if value and value[0].isdigit() else None
-        return parsed.in_timezone("UTC") if isinstance(parsed, DateTime) else None
+        # pendulum.parse takes three times as long. Before Python 3.11 this reads no Z.
+        parsed = DateTime.fromisoformat(value.replace("Z", "+00:00")) if value else None
+        return parsed.astimezone(UTC) if parsed and parsed.tzinfo else None
     except (ValueError, OverflowError):
         return None

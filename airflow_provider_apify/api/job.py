@@ -182,7 +182,7 @@ class Job:
         """Seconds from start to end, by Apify's clock."""
         if self.started_at is None or self.finished_at is None:
             return None
-        return round((self.finished_at - self.started_at).total_seconds(), 3)
+        return round(self.finished_at.timestamp() - self.started_at.timestamp(), 3)
 
     @property
     def status_line(self) -> str:

@@ -24,9 +24,9 @@ from airflow_provider_apify.api.errors import (
     ApiError,
     first_line,
     may_repeat,
-    unreadable,
 )
 from airflow_provider_apify.api.job import J, JobKind
+from airflow_provider_apify.client import wire
 from airflow_provider_apify.client.failures import as_airflow_error, configuration, timed_out
 from airflow_provider_apify.client.settings import Settings, Source
 from airflow_provider_apify.client.worker import SyncTransport
@@ -112,7 +112,7 @@ class Client:
         :param fingerprint: text to add to the User-Agent.
         """
         return self._retrying(
-            request, attempts, lambda transport: _parsed(request, parse, transport.send(request, fingerprint))
+            request, attempts, lambda transport: wire.parsed(request, parse, transport.send(request, fingerprint))
         )
 
     def start(self, start: Start[J], *, fingerprint: object = "", attempts: int = ATTEMPTS) -> J:
@@ -234,16 +234,16 @@ class Client:
         from airflow_provider_apify.client.polls import shared_polls
 
         with configuration():
-            request = endpoints.get_job(kind, job_id)
-        watch = Watch(kind, deadline, on_status, self._log.warning)
+            endpoints.check_job_id(kind, job_id)
+        # Looked up when needed: Airflow's log makes an object for it.
+        watch = Watch(kind, deadline, on_status, lambda line: self._log.warning(line))
         async with shared_polls(self._source.conn_id) as polls:
             try:
                 while True:
                     pause: float | None
                     wait = watch.next_wait(time.time(), MAX_WAIT_SECONDS)
                     try:
-                        answer = await polls.ask(kind, job_id, wait)
-                        job = _parsed(request, partial(kind.job.from_api, console_url=_console(polls.settings)), answer)
+                        job = await polls.ask(kind, job_id, wait)
                     except ApiError as error:
                         pause = watch.failed(self._named(error, polls.settings), time.time())
                     else:
@@ -266,7 +266,7 @@ class Client:
             try:
                 async for attempt in AsyncRetrying(**self._rules(request, ATTEMPTS, _ABORT_PAUSE)):
                     with attempt:
-                        job = _parsed(request, kind.job.from_api, await polls.transport.send(request))
+                        job = wire.parsed(request, kind.job.from_api, await polls.transport.send(request))
             except ApiError as error:
                 raise self._named(error, polls.settings) from None
         return job
@@ -336,14 +336,3 @@ class _Silent:
     """A log for a thread that may log nothing."""
 
     def warning(self, *args: object) -> None: ...
-
-
-def _console(settings: Settings | None) -> str | None:
-    return settings.console_url if settings else None
-
-
-def _parsed(request: Request, parse: Callable[[Any], T], data: Any) -> T:
-    try:
-        return parse(data)
-    except (ValueError, TypeError, KeyError) as error:
-        raise unreadable(str(request), 200, str(error)) from None

@@ -13,12 +13,14 @@ import contextvars
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from airflow_provider_apify.api.endpoints import Request, get_job, list_jobs
 from airflow_provider_apify.api.errors import ApiError
-from airflow_provider_apify.api.job import TERMINAL, Job, JobKind
+from airflow_provider_apify.api.job import TERMINAL, J, Job, JobKind
+from airflow_provider_apify.client import wire
 from airflow_provider_apify.client.settings import Settings, Source
 from airflow_provider_apify.client.triggerer import AsyncTransport
 from airflow_provider_apify.jobs.wait import backoff
@@ -27,8 +29,9 @@ from airflow_provider_apify.jobs.wait import backoff
 LIST_INTERVAL, REFUSED_PAUSE = 3.0, 60.0
 #: Most requests at a time beside the long-polls.
 SHORT_REQUESTS = 20
-#: Seconds between the starts of two long-polls: a TLS handshake takes about one millisecond of the loop's time.
-SPACING = 0.004
+#: Seconds between the starts of two long-polls, on average: a TLS handshake takes a millisecond of the loop's time.
+#: Those due within the second number of seconds start together: each alone would wake the loop several times.
+SPACING, TOGETHER = 0.004, 0.04
 
 
 class Polls:
@@ -46,25 +49,29 @@ class Polls:
         """The Airflow connection as last read."""
         return self.transport.source.settings
 
-    async def ask(self, kind: JobKind[Job], job_id: str, wait: int) -> Any:
+    async def ask(self, kind: JobKind[J], job_id: str, wait: int) -> J:
         """
-        Give Apify's answer about a job: when the job has ended, after about ``wait`` seconds, or earlier.
+        Give a job: when it has ended, after about ``wait`` seconds, or earlier.
 
         :param wait: seconds; with 0 the answer comes at once.
         :raises ApiError: asking failed.
         """
         ends = _now() + wait
-        longest = (await self.transport.source.current_async()).wait_seconds  # which takes a busy triggerer up to 20 s
-        if longest and ends > _now():
+        settings = await self.transport.source.current_async()  # which takes a busy triggerer up to 20 s
+        if settings.wait_seconds and ends > _now():
             start = max(_now(), self._next_start)
             self._next_start = start + SPACING
-            await asyncio.sleep(start - _now())
-            seconds = min(longest, math.ceil(max(0.0, ends - _now())))
-            return await self.transport.send(get_job(kind, job_id, wait_for_finish=seconds))
-        if ends > _now():
-            await self._list_of(kind).wait(job_id, ends - _now())
-        async with self._short:
-            return await self.transport.send(get_job(kind, job_id))
+            await asyncio.sleep(start - start % TOGETHER - _now())
+            seconds = min(settings.wait_seconds, math.ceil(max(0.0, ends - _now())))
+            request = get_job(kind, job_id, wait_for_finish=seconds)
+            answer = await self.transport.send(request)
+        else:
+            if ends > _now():
+                await self._list_of(kind).wait(job_id, ends - _now())
+            request = get_job(kind, job_id)
+            async with self._short:
+                answer = await self.transport.send(request)
+        return wire.parsed(request, partial(kind.job.from_api, console_url=settings.console_url), answer)
 
     def _list_of(self, kind: JobKind[Job]) -> Poller:
         if kind not in self._lists:

@@ -164,10 +164,12 @@ class Source:
         :raises ApiError: they could not be read, which passes.
         :raises ApifyConfigurationError: the connection cannot be used.
         """
+        if known := self._known(refused):
+            return known
         async with self._reading:
-            expired = time.monotonic() - self._read_at >= SETTINGS_TTL
-            if self.settings is not None and (self._fixed or not (expired or (refused and self._is_old(refused)))):
-                return self.settings
+            # Another may have read them meanwhile.
+            if known := self._known(refused):
+                return known
             try:
                 return await compat.off_the_loop(self._read)
             except Exception as error:
@@ -179,6 +181,11 @@ class Source:
                     raise
                 # The task that defers has read it, so it was there: this passes, or the deadline comes.
                 raise ApiError(f"The connection could not be read: {error}", NETWORK, outcome_unknown=False) from None
+
+    def _known(self, refused: Settings | None) -> Settings | None:
+        """Give the settings, unless they have to be read."""
+        expired = self._is_old(refused) if refused else time.monotonic() - self._read_at >= SETTINGS_TTL
+        return None if expired and not self._fixed else self.settings
 
     def _is_old(self, refused: Settings) -> bool:
         """Whether nobody has read newer settings than the ``refused``, and the last reading was some time ago."""

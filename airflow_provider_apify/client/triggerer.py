@@ -59,11 +59,8 @@ class AsyncTransport:
             return await self._send(request, renewed)
 
     async def _send(self, request: Request, settings: Settings) -> Any:
-        timeout = aiohttp.ClientTimeout(
-            total=request.wait + 4 * settings.timeout,
-            sock_connect=settings.timeout,
-            sock_read=request.wait + settings.timeout,
-        )
+        wait, seconds = request.wait, settings.timeout
+        timeout = aiohttp.ClientTimeout(total=wait + 4 * seconds, sock_connect=seconds, sock_read=wait + seconds)
         try:
             tls = self._tls(settings) if settings.base_url.startswith("https:") else False
         except OSError:

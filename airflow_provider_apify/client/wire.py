@@ -6,8 +6,9 @@ import json
 import platform
 import ssl
 import time
+from collections.abc import Callable
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from urllib3.exceptions import InvalidHeader
@@ -16,6 +17,8 @@ from urllib3.util import Retry
 from airflow_provider_apify._version import __version__
 from airflow_provider_apify.api import errors
 from airflow_provider_apify.api.endpoints import Answer, Request
+
+T = TypeVar("T")
 
 #: Largest answer that is read, in bytes. A page of 1000 builds has about one megabyte.
 BODY_LIMIT = 32 * 1024 * 1024
@@ -84,6 +87,18 @@ def _text(body: bytes) -> str | bytes:
         return body.decode()
     except UnicodeDecodeError:
         return body
+
+
+def parsed(request: Request, parse: Callable[[Any], T], data: Any) -> T:
+    """
+    Give what ``parse`` makes of ``data``, which :func:`read` gave.
+
+    :raises ApiError: it is not what the API sends.
+    """
+    try:
+        return parse(data)
+    except (ValueError, TypeError, KeyError) as error:
+        raise errors.unreadable(str(request), 200, str(error)) from None
 
 
 _NO_JSON = object()
