@@ -19,7 +19,7 @@ demo-ui: $(VENV)/.demo ## The same, and Airflow's UI to look around in (AIRFLOW_
 probe: $(VENV)/.demo ## Ask Apify for what the promises rest on, with one build (APIFY_TOKEN=... ACTOR=...).
 	@$(BIN)/python -m probe
 
-test: $(VENV)/.dev ## Run all tests: unit, integration, killed processes, samples of the docs, and a whole Airflow (15 minutes).
+test: $(VENV)/.dev ## Run all tests: unit, integration, killed processes, samples of the docs, and a whole Airflow (20 minutes).
 	$(BIN)/python -m pytest -n 4 --dist loadgroup -m "not long" tests/system tests/chaos tests/integration tests/unit
 	$(BIN)/python -m pytest -n 2 tests/docs
 

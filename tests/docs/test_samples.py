@@ -29,7 +29,7 @@ RUN = [sample for sample in SAMPLES if not sample.not_run]
 NOT_RUN = {
     ("README.md", "make demo       # three builds on a real Airflow in two minutes; one worker is killed"),
     ("README.md", "pip install ."),
-    ("README.md", "make test          # all tests on the newest Airflow, 15 to 20 minutes"),
+    ("README.md", "make test          # all tests on the newest Airflow, about 20 minutes"),
     ("docs/quick-start.md", "make demo"),
     ("docs/versions.md", "constraints=https://raw.githubusercontent.com/apache/airflow/constraints-3.0.6"),
     ("docs/quick-start.md", 'pip install "apache-airflow>=3.0.6" .'),
