@@ -14,8 +14,6 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from tenacity import AsyncRetrying, RetryCallState, Retrying, retry_if_exception, stop_after_attempt
-
 from airflow_provider_apify.api import endpoints
 from airflow_provider_apify.api.endpoints import MAX_WAIT_SECONDS, PAGE_LIMIT, Request, Start
 from airflow_provider_apify.api.errors import (
@@ -258,18 +256,22 @@ class Client:
 
     async def abort_async(self, kind: JobKind[J], job_id: str) -> J:
         """Abort a job from an event loop, trying again for as long as the caller lets it."""
+        from asyncio import sleep
+
         from airflow_provider_apify.client.polls import shared_polls
 
         with configuration():
             request = endpoints.abort_job(kind, job_id)
+        failures = 0
         async with shared_polls(self._source.conn_id) as polls:
-            try:
-                async for attempt in AsyncRetrying(**self._rules(request, ATTEMPTS, _ABORT_PAUSE)):
-                    with attempt:
-                        job = wire.parsed(request, kind.job.from_api, await polls.transport.send(request))
-            except ApiError as error:
-                raise self._named(error, polls.settings) from None
-        return job
+            while True:
+                try:
+                    return wire.parsed(request, kind.job.from_api, await polls.transport.send(request))
+                except ApiError as error:
+                    failures += 1
+                    named = self._named(error, polls.settings)
+                    pause = self._pause_after(named, failures, request, ATTEMPTS, _ABORT_PAUSE)
+                await sleep(pause)
 
     # -- inside ---------------------------------------------------------------------------------------------------
 
@@ -282,9 +284,14 @@ class Client:
         return partial(kind.job.from_api, console_url=self.settings.console_url)
 
     def _retrying(self, request: Request, attempts: int, send: Callable[[SyncTransport], T]) -> T:
-        rules = self._rules(request, attempts, self._longest_pause)
-        result: T = Retrying(**rules, sleep=self._pause)(self._once, send)
-        return result
+        failures = 0
+        while True:
+            try:
+                return self._once(send)
+            except ApiError as error:
+                failures += 1
+                pause = self._pause_after(error, failures, request, attempts, self._longest_pause)
+            self._pause(pause)
 
     def _once(self, send: Callable[[SyncTransport], T]) -> T:
         transport = self._connected()
@@ -309,27 +316,20 @@ class Client:
         where = f" to {settings.base_url}" if settings else ""
         return as_airflow_error(error, f"Connection {self._source.conn_id!r}{where}.")
 
-    def _rules(self, request: Request, attempts: int, longest_pause: float) -> dict[str, Any]:
-        """Give the retry rules of a request as arguments for tenacity, the same in a worker and on an event loop."""
+    def _pause_after(
+        self, error: ApiError, failures: int, request: Request, attempts: int, longest_pause: float
+    ) -> float:
+        """
+        Give the seconds to pause before a request is sent again, the same in a worker and on an event loop.
 
-        def again(error: BaseException) -> bool:
-            return isinstance(error, ApiError) and may_repeat(request.repeat, error)
-
-        def pause(state: RetryCallState) -> float:
-            error = state.outcome.exception() if state.outcome else None
-            return min(longest_pause, backoff(state.attempt_number - 1, error)) if isinstance(error, ApiError) else 0.0
-
-        def warn(state: RetryCallState) -> None:
-            error = state.outcome.exception() if state.outcome else None
-            self._log.warning("%s Sending again in %.1f s.", first_line(error), state.upcoming_sleep)
-
-        return {
-            "retry": retry_if_exception(again),
-            "wait": pause,
-            "stop": stop_after_attempt(attempts),
-            "before_sleep": warn,
-            "reraise": True,
-        }
+        :param error: the last of ``failures`` in a row.
+        :raises ApiError: ``error``, if the request may not be sent again, or has been sent ``attempts`` times.
+        """
+        if failures >= attempts or not may_repeat(request.repeat, error):
+            raise error from None
+        pause = min(longest_pause, backoff(failures - 1, error))
+        self._log.warning("%s Sending again in %.1f s.", first_line(error), pause)
+        return pause
 
 
 class _Silent:
