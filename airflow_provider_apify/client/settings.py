@@ -12,7 +12,6 @@ import ssl
 import time
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
@@ -20,7 +19,6 @@ import requests
 from airflow.providers.common.compat.sdk import AirflowNotFoundException
 from requests.utils import select_proxy
 from urllib3.util import parse_url
-from yarl import URL
 
 from airflow_provider_apify import compat
 from airflow_provider_apify.api.endpoints import MAX_WAIT_SECONDS
@@ -259,6 +257,8 @@ def _warn_of_unknown(conn_id: str, extra: Mapping[str, Any]) -> None:
     for name in extra:
         if name in _FIELDS or (conn_id, name) in _warned:
             continue
+        from difflib import get_close_matches
+
         _warned.add((conn_id, name))
         similar = get_close_matches(name.lower(), _FIELDS, n=1)
         advice = f"Did you mean {similar[0]!r}?" if similar else f"Known are: {', '.join(sorted(_FIELDS))}."
@@ -333,6 +333,8 @@ def _is_proxy(url: object) -> bool:
     """Whether both transports can use it."""
     if not isinstance(url, str) or _is_odd(url) or not url.lower().startswith(("http://", "https://")):
         return False
+    from yarl import URL  # which most workers need not load: few have a proxy
+
     try:
         parts = urlsplit(url)
         unquote(f"{parts.username}{parts.password}").encode("latin-1")
