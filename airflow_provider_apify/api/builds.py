@@ -13,10 +13,9 @@ from airflow_provider_apify.api import fields
 from airflow_provider_apify.api.endpoints import Start, actor_path, check_wait, is_unicode, parameters
 from airflow_provider_apify.api.job import Job, JobKind
 
-_VERSION = re.compile(r"([0-9]|[1-9][0-9])\.([0-9]|[1-9][0-9])")
+_VERSION = r"([0-9]|[1-9][0-9])\.([0-9]|[1-9][0-9])"
 
 
-@dataclass(frozen=True)
 class Build(Job):
     """A build of an Actor (API reference, schemas ``Build`` and ``BuildShort``)."""
 
@@ -84,7 +83,7 @@ def check_version(version: object) -> str:
             " 0.1 are the same, as Actor versions they differ. Quote it; with native rendering, quote a template twice:"
             " version=\"'{{ params.version }}'\""
         )
-    if not _VERSION.fullmatch(version):
+    if not re.fullmatch(_VERSION, version):
         raise ValueError(f"version must be MAJOR.MINOR, each 0 to 99, such as '0.1'; got {version!r}")
     return version
 

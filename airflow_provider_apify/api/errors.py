@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from enum import Enum
+from typing import NamedTuple
 
 #: Longest message of Apify's that is repeated in ours, in characters.
 MESSAGE_LIMIT = 500
 
 
-@dataclass(frozen=True)
-class Kind:
+class Kind(NamedTuple):
     """
     A kind of failure. One that is new also needs its exception, in ``exceptions.py`` and ``client/failures.py``.
 
@@ -171,7 +170,7 @@ def may_repeat(repeat: Repeat, error: ApiError) -> bool:
 
 
 #: An Actor in a request's path that has neither a user nor the form of an id, which is 17 letters and digits.
-_BARE_NAME = re.compile(r"/v2/acts/(?![0-9A-Za-z]{17}(?:/|$))([\w.-]+)(?=/|$)", re.ASCII)
+_BARE_NAME = r"(?a)/v2/acts/(?![0-9A-Za-z]{17}(?:/|$))([\w.-]+)(?=/|$)"
 
 
 def from_answer(what: str, status: int, body: bytes, retry_after: float | None = None) -> ApiError:
@@ -192,7 +191,7 @@ def from_answer(what: str, status: int, body: bytes, retry_after: float | None =
     code = f"HTTP {status}" + (f", {type_}" if type_ else "")
     message = f"Apify answered {what} with {code}" + (f": {said.rstrip('.')}." if said else ".")
     advice = kind.advice
-    if kind == NOT_FOUND and (name := _BARE_NAME.search(what)):
+    if kind == NOT_FOUND and (name := re.search(_BARE_NAME, what)):
         advice += f"\n{name[1]} is no Actor's id: write ~{name[1]} for an Actor of your own, else user/{name[1]}."
     return ApiError(f"{message}\n{advice}", kind, status=status, type=type_, retry_after=retry_after)
 

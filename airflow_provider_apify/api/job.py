@@ -216,7 +216,6 @@ class Job:
         }
 
 
-@dataclass(frozen=True)
 class JobKind(Generic[J_co]):
     """
     One of Apify's kinds of job.
@@ -225,8 +224,9 @@ class JobKind(Generic[J_co]):
     :param job: what its jobs are parsed into.
     """
 
-    path: str
-    job: type[J_co]
+    def __init__(self, path: str, job: type[J_co]) -> None:
+        self.path = path
+        self.job = job
 
     @property
     def name(self) -> str:

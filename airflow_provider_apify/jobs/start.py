@@ -17,9 +17,8 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from airflow_provider_apify.api.endpoints import PAGE_LIMIT
 from airflow_provider_apify.api.errors import (
@@ -52,11 +51,10 @@ ORIGINS_OF_OTHERS = frozenset(
     {"DEVELOPMENT", "WEB", "SCHEDULER", "TEST", "WEBHOOK", "ACTOR", "CLI", "CI", "STANDBY", "MCP", "APIFY_AI"}
 )
 
-_FINGERPRINT = re.compile(r"\bairflow/([0-9a-f]{32})\.(\d{1,9})\b")
+_FINGERPRINT = r"\bairflow/([0-9a-f]{32})\.(\d{1,9})\b"
 
 
-@dataclass(frozen=True)
-class Fingerprint:
+class Fingerprint(NamedTuple):
     """
     One attempt that a user asked for, as it stands in the User-Agent: ``airflow/<task>.<epoch>``.
 
@@ -75,7 +73,7 @@ class Fingerprint:
 
     @classmethod
     def found_in(cls, user_agent: str) -> Fingerprint | None:
-        match = _FINGERPRINT.search(user_agent)
+        match = re.search(_FINGERPRINT, user_agent)
         return cls(match[1], int(match[2])) if match else None
 
     def __str__(self) -> str:
@@ -92,8 +90,7 @@ class Clock(str, Enum):
     OTHERS = "others"
 
 
-@dataclass(frozen=True)
-class Moment:
+class Moment(NamedTuple):
     """When a first start may have been sent: seconds since the epoch, and by whose clock."""
 
     at: float
@@ -122,8 +119,7 @@ class Moment:
         return job.started_at is None or job.started_at.timestamp() >= self.earliest(offset)
 
 
-@dataclass(frozen=True)
-class Remembered:
+class Remembered(NamedTuple):
     """
     What an earlier try of the task wrote down before its first start, and again with the job that it had.
 
@@ -175,8 +171,7 @@ class Calls(Protocol):
         """Whether the try began, or looked, so long ago that it may have been given up for dead and replaced since."""
 
 
-@dataclass(frozen=True)
-class Started:
+class Started(NamedTuple):
     """
     The one job of an attempt.
 

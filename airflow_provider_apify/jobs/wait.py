@@ -10,7 +10,7 @@ import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from airflow_provider_apify.api.errors import CERTIFICATE, INVALID_REQUEST, NOT_FOUND, POLL, ApiError, first_line
 from airflow_provider_apify.api.job import Job, JobKind
@@ -35,8 +35,7 @@ class DeadlineReached(Exception):
     """The user's deadline came before the job's end."""
 
 
-@dataclass(frozen=True)
-class Limits:
+class Limits(NamedTuple):
     """
     When a try stops waiting, in epoch seconds, so that neither a deferral nor a restart moves it; ``None`` for never.
 
@@ -62,7 +61,7 @@ class Limits:
         return None if self.first is None else max(0.0, self.first - now)
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Watch:
     """
     The course of waiting for one job.

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 STALE_AFTER = 10.0
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Attempt:
     """
     Starts the one job of an attempt. Its public methods are what :func:`start_once` needs of the outside.

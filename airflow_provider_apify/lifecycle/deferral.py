@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import fields
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -164,10 +163,9 @@ def read_event(kind: JobKind[Job], event: Any, job_id: str | None) -> dict[str, 
 
 def limits_after(task: Any, context: Context, event: Any) -> Limits:
     """Give the limits of a try that has been deferred: from the event, else counted from the begin of the try."""
-    names = [field.name for field in fields(Limits)]
     if isinstance(event, Mapping) and all(
-        name in event and isinstance(event[name], (int, float, type(None))) for name in names
+        name in event and isinstance(event[name], (int, float, type(None))) for name in Limits._fields
     ):
-        return Limits(*(event[name] for name in names))
+        return Limits(*(event[name] for name in Limits._fields))
     begun = context["ti"].start_date.timestamp()
     return limits_of(task, begun=begun, known=begun)

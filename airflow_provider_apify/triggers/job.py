@@ -54,7 +54,7 @@ class JobTrigger(BaseTrigger):
             {
                 f"{self.job_kind.name}_id": self.job_id,
                 "apify_conn_id": self.apify_conn_id,
-                **vars(self.limits),
+                **self.limits._asdict(),
                 "abort_on_kill": self.abort_on_kill,
                 "not_before": self.not_before,
             },
@@ -75,7 +75,7 @@ class JobTrigger(BaseTrigger):
         job_id = {f"{self.job_kind.name}_id": self.job_id}
         # Nothing after it and nothing around it: the triggerer may stop a trigger right after its event, and an error
         # then would fail the task whose job has ended.
-        yield TriggerEvent({**event, **vars(self.limits), **job_id})  # type: ignore[no-untyped-call]
+        yield TriggerEvent({**event, **self.limits._asdict(), **job_id})  # type: ignore[no-untyped-call]
 
     async def on_kill(self) -> None:
         """Abort the job if its task was ended or cleared. Airflow also calls this when it moves the trigger."""

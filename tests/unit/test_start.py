@@ -41,7 +41,7 @@ from airflow_provider_apify.jobs.wait import FIRST_PAUSE
 GET = Request("GET", "/v2/actor-builds/b1")
 TASK = ("dag", "run", "2026-11-23", "task", -1)
 MARK = Fingerprint.of(*TASK, epoch=3)
-EARLIER, LATER = replace(MARK, epoch=1), replace(MARK, epoch=4)
+EARLIER, LATER = MARK._replace(epoch=1), MARK._replace(epoch=4)
 OTHER = Fingerprint.of("dag", "run", "2026-11-23", "other task", -1, epoch=3)
 
 ANSWERED, LOST_AFTER, LOST_BEFORE, CRASH_AFTER, CRASH_BEFORE = (
@@ -475,7 +475,7 @@ def test_new_attempt_aborts_none_if_told_so() -> None:
 
 
 @pytest.mark.parametrize(
-    "mark", [OTHER, replace(OTHER, epoch=1), replace(OTHER, epoch=9), "", "airflow/abc.1"], ids=str
+    "mark", [OTHER, OTHER._replace(epoch=1), OTHER._replace(epoch=9), "", "airflow/abc.1"], ids=str
 )
 def test_builds_of_others_are_neither_adopted_nor_aborted(mark: object) -> None:
     apify = Apify()
