@@ -19,11 +19,9 @@ demo-ui: $(VENV)/.demo ## The same, and Airflow's UI to look around in (AIRFLOW_
 probe: $(VENV)/.demo ## Ask Apify for what the promises rest on, with one build (APIFY_TOKEN=... ACTOR=...).
 	@$(BIN)/python -m probe
 
-test: $(VENV)/.dev ## Run all tests: unit, integration, killed processes, samples of the docs, and a whole Airflow (15 to 20 minutes).
-	$(BIN)/python -m pytest -n 4 -m "not long" tests/unit tests/integration
-	$(BIN)/python -m pytest -n 4 -m "not long" tests/chaos
+test: $(VENV)/.dev ## Run all tests: unit, integration, killed processes, samples of the docs, and a whole Airflow (20 minutes).
+	$(BIN)/python -m pytest -n 4 --dist loadgroup -m "not long" tests/system tests/chaos tests/integration tests/unit
 	$(BIN)/python -m pytest -n 2 tests/docs
-	$(BIN)/python -m pytest tests/system
 
 test-fast: $(VENV)/.dev ## Run the tests that need no Airflow services.
 	$(BIN)/python -m pytest -n 4 -m "not long" tests/unit tests/integration
@@ -53,12 +51,13 @@ chaos: $(VENV)/.dev ## Kill workers, triggerers and the scheduler, break answers
 ui: $(VENV)/.ui ## Test Airflow's UI in a browser (apt install chromium); SCREENSHOTS=1 makes the pictures of the docs.
 	$(BIN)/python -m pytest tests/ui
 
-lint: $(VENV)/.dev ## Check style, types, dead code and the direction of imports.
+lint: $(VENV)/.dev ## Check style, types, dead code, the direction of imports and that dependencies are declared.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy airflow_provider_apify demo probe example_dags tests/typing
+	$(BIN)/mypy airflow_provider_apify demo probe rig bench example_dags tests
 	$(BIN)/vulture
 	$(BIN)/lint-imports
+	$(BIN)/deptry airflow_provider_apify
 
 DOCS_PORT ?= 8000
 
@@ -113,20 +112,20 @@ $(VENV)/.ui: $(VENV)/.dev
 
 .PHONY: scale
 scale: .venv-scale/.done ## Wait for 1000 builds in one triggerer; 200 on Celery, with a triggerer lost; bursts of short builds (30 minutes).
-	@.venv-scale/bin/python -m scale $(PART)
+	@.venv-scale/bin/python -m bench.scale $(PART)
 
 .venv-scale/.done: $(VENV)/.uv pyproject.toml
 	@$(BIN)/uv venv -q --clear --python $(BIN)/python .venv-scale
 	@$(BIN)/uv pip install -q --python .venv-scale/bin/python -e . --group scale
 	@touch $@
 
-# The other providers need an environment of their own; .venv/ is not in git wherever it stands.
-PEERS := benchmarks/.venv
-BENCH := $(BIN)/python -m benchmarks
+# The other providers need an environment of their own.
+PEERS := .venv-peers
+BENCH := $(BIN)/python -m bench
 
 .PHONY: bench bench-peers
 
-bench: $(VENV)/.bench bench-peers ## Measure what is claimed (80 minutes; python -m benchmarks.waiting --help for less).
+bench: $(VENV)/.bench bench-peers ## Measure what is claimed (about an hour; python -m bench.waiting --help for less).
 	$(BENCH).imports
 	$(BENCH).start
 	$(BENCH).waiting

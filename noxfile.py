@@ -63,14 +63,14 @@ def tests(session: nox.Session, airflow: str, resolution: str) -> None:
         session.run(*pytest, SYSTEM_TEST)
 
     if not session.posargs:
-        passed.write_text(str(session.run("python", "-m", "tests.versions", silent=True)))
+        passed.write_text(str(session.run("python", "-m", "tests.write_versions_page", silent=True)))
 
 
 @nox.session(python=PYTHON, default=False)
 def short(session: nox.Session) -> None:
     """Measure bursts of short builds on the oldest Airflow, as `make scale PART=short` does on the newest."""
     session.install("-e", ".", f"apache-airflow=={OLDEST}", "psycopg2-binary", "asyncpg", *AIRFLOWS[OLDEST])
-    session.run("python", "-m", "scale", "short")
+    session.run("python", "-m", "bench.scale", "short")
 
 
 @nox.session(venv_backend="none")
@@ -79,4 +79,4 @@ def versions(session: nox.Session) -> None:
     passed = sorted(file for name in AIRFLOWS for file in session.cache_dir.glob(f"tests({name}-*.json"))
     if missing := [airflow for airflow in AIRFLOWS if not any(f"({airflow}-" in file.name for file in passed)]:
         session.skip(f"no tests have passed on Airflow {', '.join(missing)}")
-    session.run(sys.executable, "-m", "tests.versions", *map(str, passed))
+    session.run(sys.executable, "-m", "tests.write_versions_page", *map(str, passed))

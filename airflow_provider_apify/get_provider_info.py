@@ -16,7 +16,7 @@ def get_provider_info() -> dict:  # type: ignore[type-arg]
         "operators": [{"integration-name": "Apify", "python-modules": ["airflow_provider_apify.operators.build"]}],
         "sensors": [{"integration-name": "Apify", "python-modules": ["airflow_provider_apify.sensors.build"]}],
         "triggers": [{"integration-name": "Apify", "python-modules": ["airflow_provider_apify.triggers.build"]}],
-        "extra-links": ["airflow_provider_apify.links.build.ApifyBuildLink"],
+        "extra-links": ["airflow_provider_apify.links.console.ApifyConsoleLink"],
         "connection-types": [
             {
                 "connection-type": "apify",
@@ -39,12 +39,6 @@ def get_provider_info() -> dict:  # type: ignore[type-arg]
                         "description": "To connect and to read an answer, in seconds, 1 to 600, on top of the long-poll"
                         " time above. Default 30.",
                         "schema": {"type": ["number", "null"], "minimum": 1, "maximum": 600},
-                    },
-                    "connections": {
-                        "label": "Open requests per triggerer",
-                        "description": "Most requests that one triggerer keeps open, 1 to 10000. Builds beyond that are"
-                        " checked every 3 s. Default 1000.",
-                        "schema": {"type": ["integer", "null"], "minimum": 1, "maximum": 10000},
                     },
                     "proxy": {
                         "label": "Proxy",

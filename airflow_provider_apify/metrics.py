@@ -1,16 +1,19 @@
-"""Counters of builds among Airflow's own metrics; docs/metrics.md has their names."""
+"""Counters of jobs among Airflow's own metrics; docs/metrics.md has their names."""
 
 from __future__ import annotations
 
 import logging
 from typing import Any
 
+from airflow_provider_apify import compat
+from airflow_provider_apify.api.job import Job, JobKind
+
 log = logging.getLogger(__name__)
 
 
-def count(what: str, ti: Any, actor_id: str | None, **tags: str) -> None:
+def count(kind: JobKind[Job], what: str, ti: Any, actor_id: str | None, **tags: str) -> None:
     """
-    Count a build as ``apify.build.<what>``. No trouble with metrics may cost a task its build, so nothing is raised.
+    Count a job as ``apify.<kind>.<what>``. No trouble with metrics may cost a task its job, so nothing is raised.
 
     :param ti: the task instance that has to do with it, as a worker or a triggerer knows it.
     """
@@ -18,8 +21,6 @@ def count(what: str, ti: Any, actor_id: str | None, **tags: str) -> None:
         # Where DAG files are parsed nobody counts.
         from airflow.providers.common.compat.sdk import Stats
 
-        # Airflow 3.3 names the team, too.
-        of_task = getattr(ti, "stats_tags", None) or {"dag_id": ti.dag_id, "task_id": ti.task_id}
-        Stats.incr(f"apify.build.{what}", tags={**of_task, "actor_id": actor_id or "", **tags})
+        Stats.incr(f"apify.{kind.name}.{what}", tags={**compat.metric_tags(ti), "actor_id": actor_id or "", **tags})
     except Exception:
-        log.warning("Airflow's metrics could not count a build.", exc_info=True)
+        log.warning("Airflow's metrics could not count a %s.", kind.name, exc_info=True)

@@ -19,14 +19,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from airflow_provider_apify.api import requests as api
+from airflow_provider_apify.api import endpoints
 from airflow_provider_apify.api.errors import ApiError
+from airflow_provider_apify.client.settings import Settings
+from airflow_provider_apify.client.worker import SyncTransport
 from airflow_provider_apify.emulator import Emulator
-from airflow_provider_apify.hooks.connection import Settings
-from airflow_provider_apify.hooks.sync_transport import SyncTransport
 from demo import story
-from demo.local_airflow import LocalAirflow
 from demo.screen import Screen
+from rig.local_airflow import LocalAirflow
 
 ROOT = Path(__file__).resolve().parent.parent
 #: Seconds that a build takes on the emulator here.
@@ -58,11 +58,10 @@ class Apify:
 
     @property
     def connection(self) -> dict[str, str]:
-        """The Airflow connection, as Airflow's API takes it."""
+        """The Airflow connection, as :meth:`LocalAirflow.add_connection` takes it."""
         extra = json.dumps({"console_url": self.host}) if self.emulator else ""
         return {
             "connection_id": "apify_default",
-            "conn_type": "apify",
             "description": "The emulator of the demo" if self.emulator else "Apify",
             "host": self.host,
             "password": self.token,
@@ -127,7 +126,7 @@ def check(where: Apify) -> None:
     """Ask for the Actor before Airflow is started, so that a wrong token or name costs no time."""
     try:
         settings = Settings.of("apify_default", host=where.host, port=None, password=where.token, extra={})
-        SyncTransport(settings).send(api.get_actor(where.actor))
+        SyncTransport(settings).send(endpoints.get_actor(where.actor))
     except (ApiError, ValueError) as error:
         raise Stop(f"Apify cannot be used with this APIFY_TOKEN and ACTOR. {error}", 2) from None
 
@@ -149,7 +148,7 @@ def airflow(keep: bool, where: Apify, screen: Screen) -> Iterator[LocalAirflow]:
     with contextlib.ExitStack() as running:
         with screen.waiting("Airflow starts"):
             running.enter_context(local)
-            local.api("POST", "/connections", json=where.connection)
+            local.add_connection(**where.connection)
         yield local
 
 

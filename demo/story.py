@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
-import psutil  # type: ignore[import-untyped,unused-ignore]
+import psutil
 
 from airflow_provider_apify.emulator import Emulator, Fault
-from demo.local_airflow import LocalAirflow
 from demo.screen import Screen
+from rig.local_airflow import LocalAirflow
 
 DAG_ID, TASK_ID = "apify_nightly_rebuild", "rebuild"
 #: Seconds between two looks at the runs.

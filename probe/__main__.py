@@ -24,17 +24,20 @@ from typing import Any
 import requests
 
 from airflow_provider_apify import __version__
-from airflow_provider_apify.api import requests as api
+from airflow_provider_apify.api import builds, endpoints
+from airflow_provider_apify.api.builds import BUILD, Actor, Build
 from airflow_provider_apify.api.errors import (
+    AUTHENTICATION,
+    INVALID_REQUEST,
+    NOT_FOUND,
+    PERMISSION,
     ApiError,
-    AuthenticationError,
-    InvalidRequestError,
-    NotFoundError,
-    PermissionDeniedError,
+    Kind,
+    Repeat,
+    may_repeat,
 )
-from airflow_provider_apify.api.model import Actor, Build
-from airflow_provider_apify.hooks.connection import Settings
-from airflow_provider_apify.hooks.sync_transport import SyncTransport
+from airflow_provider_apify.client.settings import Settings
+from airflow_provider_apify.client.worker import SyncTransport
 from airflow_provider_apify.jobs.start import LOOK_AGAIN, ORIGINS_OF_OTHERS, Fingerprint
 from airflow_provider_apify.jobs.wait import MISSING_GRACE, backoff
 
@@ -140,7 +143,7 @@ class Probe:
         :raises Stop: it cannot go on; ``rows`` has what was found before.
         """
         try:
-            actor = Actor.from_api(self._ask(api.get_actor(self._actor_id)))
+            actor = Actor.from_api(self._ask(endpoints.get_actor(self._actor_id)))
             if not actor.versions:
                 raise Stop(f"The Actor {self._actor_id} has no version to build: name another one with ACTOR=...")
             self._refusals(actor)
@@ -165,20 +168,16 @@ class Probe:
         ours = self._transport
         nobody = Transport(self._settings, with_token=False)
         wrong = Transport(dataclasses.replace(self._settings, token=f"apify_api_{'0' * 36}"))
-        start = api.start_build(actor.id, version=known, tag=TAG)
-        bad_version = api.start_build(actor.id, version=unknown, tag=TAG)
-        bad_actor = api.start_build(NOBODY, version=known, tag=TAG)
-        self._refused(
-            "start of an unknown version", ours, bad_version, "400 or 404", InvalidRequestError, NotFoundError
-        )
-        self._refused("start of an unknown Actor", ours, bad_actor, "404", NotFoundError)
-        self._refused("start without a token", nobody, start, "401", AuthenticationError)
-        self._refused("start with a wrong token", wrong, start, "401", AuthenticationError)
-        self._refused("GET of an unknown build", ours, api.get_build(NOBODY), "404", NotFoundError)
+        start = builds.start_build(actor.id, version=known, tag=TAG).request
+        bad_version = builds.start_build(actor.id, version=unknown, tag=TAG).request
+        bad_actor = builds.start_build(NOBODY, version=known, tag=TAG).request
+        self._refused("start of an unknown version", ours, bad_version, "400 or 404", INVALID_REQUEST, NOT_FOUND)
+        self._refused("start of an unknown Actor", ours, bad_actor, "404", NOT_FOUND)
+        self._refused("start without a token", nobody, start, "401", AUTHENTICATION)
+        self._refused("start with a wrong token", wrong, start, "401", AUTHENTICATION)
+        self._refused("GET of an unknown build", ours, endpoints.get_job(BUILD, NOBODY), "404", NOT_FOUND)
 
-    def _refused(
-        self, what: str, transport: Transport, request: api.Request, status: str, *kinds: type[ApiError]
-    ) -> None:
+    def _refused(self, what: str, transport: Transport, request: endpoints.Request, status: str, *kinds: Kind) -> None:
         if self._build is not None:
             return
         assumed = f"refused: {status} with a type"
@@ -189,16 +188,16 @@ class Probe:
             if error.transient or error.type == "insufficient-permissions":
                 raise
             seen = f"{error.status}, {error.type or 'no type'}"
-            self._row(what, assumed, seen, isinstance(error, kinds) and error.type is not None)
+            self._row(what, assumed, seen, error.kind in kinds and error.type is not None)
             return
         self._row(what, assumed, "not refused", False)
-        if request.repeat is api.Repeat.STARTS_ANOTHER:
+        if request.repeat is Repeat.STARTS_ANOTHER:
             self._build = Build.from_api(data)
 
     def _one_build(self, actor: Actor) -> None:
         # Whatever runs is of the version with this tag, so it most likely builds.
         version = next((item for item in actor.versions if item.build_tag == "latest"), actor.versions[0])
-        answer = Seen(self._ask(api.start_build(actor.id, version=version.version_number, tag=TAG)))
+        answer = Seen(self._ask(builds.start_build(actor.id, version=version.version_number, tag=TAG).request))
         started = time.time()
         build = self._build = Build.from_api(answer)
         self._say("the build is started")
@@ -223,14 +222,22 @@ class Probe:
         got, of_actor, of_account = Seen({}), _Page(build.id), _Page(build.id)
 
         def gets() -> bool:
-            got.update(self._ask(api.get_build(build.id)))
+            got.update(self._ask(endpoints.get_job(BUILD, build.id)))
             return bool(got)
 
         self._within(
             started,
             (FOUND, "GET shows the build", gets),
-            (LISTED, "the Actor's list shows the build", lambda: of_actor.has(self._ask(api.list_builds(actor.id)))),
-            (LISTED, "the account's list shows the build", lambda: of_account.has(self._ask(api.list_user_builds()))),
+            (
+                LISTED,
+                "the Actor's list shows the build",
+                lambda: of_actor.has(self._ask(endpoints.list_jobs(builds.collection(actor.id)))),
+            ),
+            (
+                LISTED,
+                "the account's list shows the build",
+                lambda: of_account.has(self._ask(endpoints.list_jobs(BUILD.path))),
+            ),
         )
         shown = Build.from_api(got or {"id": build.id, "status": build.status})
         ours = Fingerprint.found_in(shown.user_agent) == self._fingerprint
@@ -250,7 +257,7 @@ class Probe:
         deadline = time.monotonic() + BUILD_LIMIT
         while True:
             asked = time.time()
-            data = Seen(self._ask(api.get_build(build.id, wait_for_finish=api.MAX_WAIT_SECONDS)))
+            data = Seen(self._ask(endpoints.get_job(BUILD, build.id, wait_for_finish=endpoints.MAX_WAIT_SECONDS)))
             build = self._build = Build.from_api(data)
             if build.is_terminal:
                 break
@@ -267,14 +274,14 @@ class Probe:
 
     def _tag(self, actor: Actor, build: Build) -> None:
         def moved() -> bool:
-            holder = Actor.from_api(self._ask(api.get_actor(actor.id))).tagged_builds.get(TAG)
+            holder = Actor.from_api(self._ask(endpoints.get_actor(actor.id))).tagged_builds.get(TAG)
             return holder is not None and holder.build_id == build.id
 
         self._within(time.time(), (TAGGED, "the tag is on the build after SUCCEEDED", moved))
 
     def _abort(self, ended: Seen) -> None:
         try:
-            after = Build.from_api(self._ask(api.abort_build(str(ended["id"]))))
+            after = Build.from_api(self._ask(endpoints.abort_job(BUILD, str(ended["id"]))))
         except ApiError as error:
             if error.transient:
                 raise
@@ -305,18 +312,17 @@ class Probe:
         took: dict[str, float] = {}
         while missing and time.time() < since + LOOK:
             for look in list(missing):
-                with suppress(NotFoundError, PermissionDeniedError):
-                    if look[2]():
-                        took[look[1]] = time.time() - since
-                        del missing[look]
+                if _is_seen(look[2]):
+                    took[look[1]] = time.time() - since
+                    del missing[look]
             time.sleep(PAUSE if missing else 0)
         for most, what, _ in looks:
             seen = f"after {took[what]:.1f} s" if what in took else f"not within {LOOK:.0f} s"
             self._row(what, f"within {most:g} s", seen, took.get(what, LOOK) <= most)
 
-    def _ask(self, request: api.Request, transport: Transport | None = None) -> Any:
+    def _ask(self, request: endpoints.Request, transport: Transport | None = None) -> Any:
         """Send a request as the product does, again where that is allowed, and give its ``data``."""
-        starts = request.repeat is api.Repeat.STARTS_ANOTHER
+        starts = request.repeat is Repeat.STARTS_ANOTHER
         for attempt in count(1):
             self._in_doubt |= starts
             try:
@@ -324,7 +330,7 @@ class Probe:
             except ApiError as error:
                 if starts:
                     self._in_doubt = error.outcome_unknown
-                if attempt == ATTEMPTS or not api.may_repeat(request.repeat, error):
+                if attempt == ATTEMPTS or not may_repeat(request.repeat, error):
                     raise
                 time.sleep(backoff(attempt - 1, error))
             else:
@@ -336,20 +342,30 @@ class Probe:
         """Abort the build that was started, or may have been, unless it has ended."""
         try:
             if self._build is not None:
-                builds: Iterable[Build] = [self._build]
+                left: Iterable[Build] = [self._build]
             elif self._in_doubt:
                 time.sleep(LISTED)
-                page = self._ask(api.list_builds(self._actor_id, limit=10))
-                got = (Build.from_api(self._ask(api.get_build(item["id"]))) for item in page["items"])
-                builds = [build for build in got if Fingerprint.found_in(build.user_agent) == self._fingerprint]
+                page = self._ask(endpoints.list_jobs(builds.collection(self._actor_id), limit=10))
+                got = (Build.from_api(self._ask(endpoints.get_job(BUILD, item["id"]))) for item in page["items"])
+                left = [build for build in got if Fingerprint.found_in(build.user_agent) == self._fingerprint]
             else:
                 return
-            for build in builds:
+            for build in left:
                 if not build.is_terminal:
-                    self._ask(api.abort_build(build.id))
+                    self._ask(endpoints.abort_job(BUILD, build.id))
                     self._say("the build is aborted")
         except (ApiError, ValueError, LookupError, TypeError) as error:
             self._say(f"a build may be left: look for one with {self._fingerprint} in its User-Agent. {error}")
+
+
+def _is_seen(look: Callable[[], bool]) -> bool:
+    """Look; what is not found, or may not be seen, is not seen."""
+    try:
+        return look()
+    except ApiError as error:
+        if error.kind in (NOT_FOUND, PERMISSION):
+            return False
+        raise
 
 
 def main() -> int:

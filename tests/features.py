@@ -52,7 +52,7 @@ FORWARDED_SIGTERM = Feature(
 LOCK = Feature(
     "lock on the worker's channel to Airflow",
     hasattr(comms.CommsDecoder, "__attrs_attrs__")
-    and any(attribute.name == "_thread_lock" for attribute in comms.CommsDecoder.__attrs_attrs__),
+    and any(attribute.name == "_thread_lock" for attribute in comms.CommsDecoder.__attrs_attrs__),  # type: ignore[misc]
     "A task that Airflow ends while it waits in the worker cannot ask why. If a try is left, its build keeps running:"
     " the next try continues with it, or aborts it after a clear. If somebody marked the task as failed or success,"
     " there is no next try, and the build runs to its end. If no try is left, the build is aborted. Deferred tasks are"

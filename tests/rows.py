@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from airflow_provider_apify.emulator import Emulator
+from rig.tables import table
 
 TERMINAL = ("SUCCEEDED", "FAILED", "ABORTED", "TIMED-OUT")
 
@@ -101,9 +102,7 @@ def main(path: str) -> int:
     seconds = sum(row["seconds"] for row in rows.values())
     count = f"{outcomes.total()} rows" + (f", {outcomes['skipped']} skipped" if outcomes["skipped"] else "")
     lines.append((count, expected, seen, f"{bad} bad" if bad else "all hold", f"{seconds:.1f}"))
-    width = max(len(line[0]) for line in lines)
-    for case, expected, seen, outcome, took in lines:
-        print(f"{case:{width}}  {expected:>8}  {seen:>4}  {outcome:>8}  {took:>7}")
+    print(table(lines, "<>"))
     return 1 if bad or not outcomes["passed"] else 0
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
-from airflow.providers.common.compat.sdk import timezone
+from airflow.providers.common.compat.sdk import timezone  # type: ignore[attr-defined]
 from airflow.sdk.api.datamodels._generated import DagRun, TIRunContext
 from airflow.sdk.exceptions import ErrorType
 from airflow.sdk.execution_time import task_runner
@@ -210,7 +210,7 @@ def stored(next_kwargs: dict[str, Any]) -> Any:
     except ImportError:  # before Airflow 3.2
         from airflow.serialization.serialized_objects import BaseSerialization
 
-        serialize = BaseSerialization.serialize
+        return BaseSerialization.serialize(next_kwargs)
     return serialize(next_kwargs)
 
 

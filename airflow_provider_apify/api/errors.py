@@ -1,12 +1,106 @@
-"""What can go wrong with a request to Apify, sorted by what the caller can do about it."""
+"""What can go wrong with a request to Apify, sorted by what the caller can do about it; and what may be sent again."""
 
 from __future__ import annotations
 
 import json
 import re
+from enum import Enum
+from typing import NamedTuple
 
 #: Longest message of Apify's that is repeated in ours, in characters.
 MESSAGE_LIMIT = 500
+
+
+class Kind(NamedTuple):
+    """
+    A kind of failure. One that is new also needs its exception, in ``exceptions.py`` and ``client/failures.py``.
+
+    :param types: Apify's ``error.type`` that says so. It decides before the status does: Apify sends the same type
+        under several statuses.
+    :param statuses: HTTP statuses that say so where the type does not.
+    :param passes: whether the same request can succeed later without anybody changing anything.
+    :param may_be_done: whether Apify may have carried the request out although it failed.
+    :param advice: what to do.
+    """
+
+    name: str
+    types: tuple[str, ...] = ()
+    statuses: tuple[int, ...] = ()
+    passes: bool = False
+    may_be_done: bool = False
+    advice: str = ""
+
+
+#: Apify does not accept the token.
+AUTHENTICATION = Kind(
+    "authentication",
+    types=("token-not-provided", "invalid-token", "user-or-token-not-found"),
+    statuses=(401,),
+    advice="Put a valid API token (Apify Console, Settings, API & Integrations) into the connection's password.",
+)
+#: The token is valid but may not do this.
+PERMISSION = Kind(
+    "permission",
+    types=("insufficient-permissions",),
+    statuses=(403,),
+    advice="Put a token whose owner may do this into the connection's password; scoped tokens cannot modify Actors.",
+)
+#: What is asked for does not exist, or this token cannot see it.
+NOT_FOUND = Kind(
+    "not found",
+    types=("record-not-found", "record-or-token-not-found", "actor-not-found", "build-not-found"),
+    statuses=(404,),
+    advice="Check actor_id, version or build_id, and that the account of the connection's token can see it.",
+)
+#: Apify refuses the request as it is: 400, and every status that no other kind names.
+INVALID_REQUEST = Kind("invalid request", advice="Check the arguments.")
+#: For a long time Apify has given no answer about a job but refusals that say nothing of it.
+POLL = Kind("poll", passes=True)
+#: The account's credits or monthly limit are used up.
+QUOTA = Kind(
+    "quota",
+    types=("platform-feature-disabled", "not-enough-usage-to-run-paid-actor"),
+    statuses=(402,),
+    advice="Raise the limit or add credits in Apify Console, Billing; retrying does not help.",
+)
+#: The account's memory for builds and runs is taken; it clears as other jobs end.
+CAPACITY = Kind(
+    "capacity",
+    types=("actor-memory-limit-exceeded", "concurrent-runs-limit-exceeded"),
+    passes=True,
+    advice="It clears as other builds and runs end. To keep it from happening, give the tasks an Airflow pool with"
+    " include_deferred=True and a slot for each 4 GB of the account's memory.",
+)
+#: Too many requests.
+RATE_LIMIT = Kind(
+    "rate limit",
+    types=("rate-limit-exceeded",),
+    statuses=(429,),
+    passes=True,
+    advice="Spread the requests, or retry later.",
+)
+#: Apify or a proxy failed (5xx, 408), or sent something that is not the API's JSON.
+SERVER = Kind("server", statuses=(408,), passes=True, may_be_done=True, advice="Retry later.")
+#: No complete answer arrived: name resolution, connection, TLS, time-out, reset.
+NETWORK = Kind("network", passes=True, may_be_done=True)
+#: The server's certificate is not trusted: nothing was sent, and somebody has to change something.
+CERTIFICATE = Kind("certificate")
+
+KINDS = (
+    AUTHENTICATION,
+    PERMISSION,
+    NOT_FOUND,
+    INVALID_REQUEST,
+    POLL,
+    QUOTA,
+    CAPACITY,
+    RATE_LIMIT,
+    SERVER,
+    NETWORK,
+    CERTIFICATE,
+)
+_BY_TYPE = {type_: kind for kind in KINDS for type_ in kind.types}
+_BY_STATUS = {status: kind for kind in KINDS for status in kind.statuses}
 
 
 class ApiError(Exception):
@@ -14,131 +108,69 @@ class ApiError(Exception):
     A request to Apify failed.
 
     :param message: a line that says what happened, then lines that say what to do; never holds the token or a query.
+    :param kind: what kind of failure.
     :param status: HTTP status, or ``None`` when no answer was read.
     :param type: Apify's ``error.type``, or ``None``.
     :param retry_after: seconds that Apify asks to wait, or ``None``.
+    :param outcome_unknown: whether Apify may have carried the request out; ``None``: as the kind says.
     """
 
-    #: Whether the same request can succeed later without anybody changing anything.
-    transient: bool = False
+    kind: Kind = INVALID_REQUEST
 
     def __init__(
-        self, message: str, *, status: int | None = None, type: str | None = None, retry_after: float | None = None
+        self,
+        message: str,
+        kind: Kind | None = None,
+        *,
+        status: int | None = None,
+        type: str | None = None,
+        retry_after: float | None = None,
+        outcome_unknown: bool | None = None,
     ) -> None:
         super().__init__(message)
+        self.kind = kind or self.kind
         self.status = status
         self.type = type
         self.retry_after = retry_after
         #: Whether Apify may have carried the request out although it failed.
-        self.outcome_unknown = False
+        self.outcome_unknown = self.kind.may_be_done if outcome_unknown is None else outcome_unknown
+
+    @property
+    def transient(self) -> bool:
+        """Whether the same request can succeed later without anybody changing anything."""
+        return self.kind.passes
 
 
-class AuthenticationError(ApiError):
-    """Apify does not accept the token (401)."""
+class Repeat(Enum):
+    """What sending a request twice does."""
+
+    HARMLESS = "harmless"
+    #: It may start a second job: Apify knows no idempotency key.
+    STARTS_ANOTHER = "starts another"
 
 
-class PermissionDeniedError(ApiError):
-    """The token is valid but may not do this (403)."""
-
-
-class NotFoundError(ApiError):
-    """The Actor, version or build does not exist, or this token cannot see it (404)."""
-
-
-class InvalidRequestError(ApiError):
-    """Apify refuses the request as it is (400 and other 4xx)."""
-
-
-class PollError(ApiError):
-    """Apify kept refusing to say how a build is doing, by answers (400 and other 4xx) that say nothing of the build."""
-
-    transient = True
-
-
-class QuotaError(ApiError):
-    """The account's credits or monthly limit are used up (402, ``platform-feature-disabled``)."""
-
-
-class CapacityError(ApiError):
-    """The account's memory for builds and runs is taken; it clears as other jobs end."""
-
-    transient = True
-
-
-class RateLimitError(ApiError):
-    """Too many requests (429)."""
-
-    transient = True
-
-
-class ServerError(ApiError):
-    """Apify or a proxy failed (5xx, 408), or sent something that is not the API's JSON."""
-
-    transient = True
-
-    def __init__(self, message: str, **kwargs: object) -> None:
-        super().__init__(message, **kwargs)  # type: ignore[arg-type]
-        self.outcome_unknown = True
-
-
-class NetworkError(ApiError):
+def may_repeat(repeat: Repeat, error: ApiError) -> bool:
     """
-    No complete answer arrived: name resolution, connection, TLS, timeout, reset.
+    Tell whether a request may be sent again by itself after ``error``.
 
-    :param sent: whether the request may have reached Apify.
-    :param transient: ``False`` for a certificate that is not trusted: somebody has to change something.
+    ==================  ===========  ===================  ===============================
+    sending twice       429          nothing was sent     5xx, 408, timeout, reset, HTML
+    ==================  ===========  ===================  ===============================
+    is harmless         yes          yes                  yes
+    starts another job  yes          yes                  no: it may have started
+    ==================  ===========  ===================  ===============================
+
+    Every other answer is final for the request; the account's memory limit is for the caller to wait out.
     """
+    if error.kind == RATE_LIMIT:
+        return True
+    if not error.transient or error.kind == CAPACITY:
+        return False
+    return repeat is Repeat.HARMLESS or not error.outcome_unknown
 
-    transient = True
-
-    def __init__(self, message: str, *, sent: bool = True, transient: bool = True) -> None:
-        super().__init__(message)
-        self.outcome_unknown = sent
-        if not transient:
-            self.transient = False
-
-
-#: ``error.type`` decides before the status does: Apify sends the same type under several statuses (API §1.8, §3.2).
-_BY_TYPE: dict[str, type[ApiError]] = {
-    "actor-memory-limit-exceeded": CapacityError,
-    "concurrent-runs-limit-exceeded": CapacityError,
-    "platform-feature-disabled": QuotaError,
-    "not-enough-usage-to-run-paid-actor": QuotaError,
-    "rate-limit-exceeded": RateLimitError,
-    "insufficient-permissions": PermissionDeniedError,
-    "token-not-provided": AuthenticationError,
-    "invalid-token": AuthenticationError,
-    "user-or-token-not-found": AuthenticationError,
-    "record-not-found": NotFoundError,
-    "record-or-token-not-found": NotFoundError,
-    "actor-not-found": NotFoundError,
-    "build-not-found": NotFoundError,
-}
-_BY_STATUS: dict[int, type[ApiError]] = {
-    401: AuthenticationError,
-    402: QuotaError,
-    403: PermissionDeniedError,
-    404: NotFoundError,
-    408: ServerError,
-    429: RateLimitError,
-}
-
-_ADVICE: dict[type[ApiError], str] = {
-    AuthenticationError: "Put a valid API token (Apify Console, Settings, API & Integrations) into the"
-    " connection's password.",
-    PermissionDeniedError: "Put a token whose owner may do this into the connection's password; scoped tokens"
-    " cannot modify Actors.",
-    NotFoundError: "Check actor_id, version or build_id, and that the account of the connection's token can see it.",
-    InvalidRequestError: "Check the arguments.",
-    QuotaError: "Raise the limit or add credits in Apify Console, Billing; retrying does not help.",
-    CapacityError: "It clears as other builds and runs end. To keep it from happening, give the tasks an Airflow pool"
-    " with include_deferred=True and a slot for each 4 GB of the account's memory.",
-    RateLimitError: "Spread the requests, or retry later.",
-    ServerError: "Retry later.",
-}
 
 #: An Actor in a request's path that has neither a user nor the form of an id, which is 17 letters and digits.
-_BARE_NAME = re.compile(r"/v2/acts/(?![0-9A-Za-z]{17}(?:/|$))([\w.-]+)(?=/|$)", re.ASCII)
+_BARE_NAME = r"(?a)/v2/acts/(?![0-9A-Za-z]{17}(?:/|$))([\w.-]+)(?=/|$)"
 
 
 def from_answer(what: str, status: int, body: bytes, retry_after: float | None = None) -> ApiError:
@@ -149,26 +181,27 @@ def from_answer(what: str, status: int, body: bytes, retry_after: float | None =
     :param body: the answer's body; anything but Apify's error object is left out of the message.
     """
     type_, said = _error_of(body)
-    cls = _BY_TYPE.get(type_ or "") or _BY_STATUS.get(status)
-    if cls is None:
-        cls = ServerError if status >= 500 or status < 400 else InvalidRequestError
-    if not (type_ or said or cls.transient):
-        # A proxy's word, not Apify's, which explains each error: it says nothing of the token or the build.
-        kind = "it is an HTML page" if body.lstrip()[:1] == b"<" else "it is no error of the API"
-        return unreadable(what, status, kind)
+    kind = _BY_TYPE.get(type_ or "") or _BY_STATUS.get(status)
+    if kind is None:
+        kind = SERVER if status >= 500 or status < 400 else INVALID_REQUEST
+    if not (type_ or said or kind.passes):
+        # A proxy's word, not Apify's, which explains each error: it says nothing of the token or the job.
+        page = "it is an HTML page" if body.lstrip()[:1] == b"<" else "it is no error of the API"
+        return unreadable(what, status, page)
     code = f"HTTP {status}" + (f", {type_}" if type_ else "")
     message = f"Apify answered {what} with {code}" + (f": {said.rstrip('.')}." if said else ".")
-    advice = _ADVICE[cls]
-    if cls is NotFoundError and (name := _BARE_NAME.search(what)):
+    advice = kind.advice
+    if kind == NOT_FOUND and (name := re.search(_BARE_NAME, what)):
         advice += f"\n{name[1]} is no Actor's id: write ~{name[1]} for an Actor of your own, else user/{name[1]}."
-    return cls(f"{message}\n{advice}", status=status, type=type_, retry_after=retry_after)
+    return ApiError(f"{message}\n{advice}", kind, status=status, type=type_, retry_after=retry_after)
 
 
-def unreadable(what: str, status: int, why: str) -> ServerError:
-    """Give the error for an answer of success whose body is not what the API sends, such as a proxy's HTML page."""
-    return ServerError(
+def unreadable(what: str, status: int, why: str) -> ApiError:
+    """Give the error for an answer whose body is not what the API sends, such as a proxy's HTML page."""
+    return ApiError(
         f"The answer to {what} (HTTP {status}) is not Apify's JSON: {why}.\nIf it persists, look for a proxy or login"
         " page between Airflow and Apify, and check the connection's host.",
+        SERVER,
         status=status,
     )
 

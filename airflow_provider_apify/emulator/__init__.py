@@ -6,16 +6,23 @@ It shares no code with the rest of the provider, so that the two cannot agree on
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from airflow_provider_apify.emulator.actors import Actor
     from airflow_provider_apify.emulator.faults import Fault
     from airflow_provider_apify.emulator.server import Emulator
-    from airflow_provider_apify.emulator.world import Actor
 
 __all__ = ["Actor", "Emulator", "Fault"]
 
-_MODULES = {"Actor": "world", "Emulator": "server", "Fault": "faults"}
+for _name in ("fastapi", "pydantic", "starlette", "uvicorn"):
+    if find_spec(_name) is None:
+        raise ModuleNotFoundError(
+            f"The emulator needs {_name}: pip install 'airflow-provider-apify[emulator]'", name=_name
+        )
+
+_MODULES = {"Actor": "actors", "Emulator": "server", "Fault": "faults"}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,20 +1,24 @@
-"""One request to the emulator: its place in the ledger, the faults it meets, and what endpoints look up for it."""
+"""One request to the emulator: its record in the ledger, the faults it meets, and what endpoints know of it."""
 
 from __future__ import annotations
 
 import asyncio
 import re
 import time
-from collections.abc import Callable, MutableMapping
+from collections.abc import MutableMapping
 from dataclasses import dataclass
 from email.utils import formatdate
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
 from airflow_provider_apify.emulator.connection import Connection
-from airflow_provider_apify.emulator.faults import WIRE_KINDS, App, Fault, Faults, Message, Receive, Send, play
+from airflow_provider_apify.emulator.faults import WIRE_KINDS, Faults
+from airflow_provider_apify.emulator.jobs import Job
 from airflow_provider_apify.emulator.signals import first_of
-from airflow_provider_apify.emulator.world import Build, Registered, RequestRecord, World
+from airflow_provider_apify.emulator.wire_faults import App, Message, Receive, Send, play
+
+if TYPE_CHECKING:
+    from airflow_provider_apify.emulator.world import World
 
 MAX_WAIT_SECONDS = 60.0
 
@@ -22,12 +26,28 @@ _RATE_LIMIT = 60
 _TOKEN_IN_QUERY = re.compile(r"(^|&)token=[^&]*")
 
 
-class ApiError(Exception):
-    """A refusal, with the type that Apify gives it."""
+@dataclass
+class RequestRecord:
+    """
+    One request below ``/v2``.
 
-    def __init__(self, status: int, kind: str, message: str) -> None:
-        super().__init__(message)
-        self.status, self.kind, self.message = status, kind, message
+    :param at: arrival, seconds since the epoch.
+    :param path: as sent, percent-escapes included.
+    :param query: as sent, but with the value of ``token`` blanked.
+    :param headers: names in lower case; without ``authorization`` and ``cookie``.
+    :param authorized: whether the right token came with it.
+    :param status: of the answer, ``None`` while or when there was none.
+    :param fault: kind of the fault it met.
+    """
+
+    at: float
+    method: str
+    path: str
+    query: str
+    headers: dict[str, str]
+    authorized: bool
+    status: int | None = None
+    fault: str | None = None
 
 
 @dataclass
@@ -41,40 +61,10 @@ class Call:
     token: str | None
     record: RequestRecord
 
-    def actor(self, actor_id: str) -> Registered:
-        owner = self.world.find_actor(actor_id)
-        if owner is None:
-            raise not_found("Actor")
-        return owner
-
-    def build(self, build_id: str, actor_id: str | None = None) -> Build:
-        """A build; with ``actor_id`` only if it is that Actor's."""
-        build = self.world.builds.get(build_id)
-        if build is None or (actor_id is not None and build.owner is not self.actor(actor_id)):
-            raise not_found("Actor build")
-        return build
-
-    def visible_build(self, build_id: str, actor_id: str | None = None) -> Build:
-        """A build, unless a fault hides it."""
-        build = self.build(build_id, actor_id)
-        if self.view_fault("missing", lambda fault: build.age < fault.seconds):
-            raise not_found("Actor build")
-        return build
-
-    def view_fault(self, kind: str, applies: Callable[[Fault], bool] = lambda _: True) -> Fault | None:
-        fault = self.faults.take((kind,), self.record.method, self.path, applies)
-        if fault:
-            self.record.fault = kind
-        return fault
-
-    async def wait_for(self, build: Build, seconds: float) -> None:
-        """Wait until the build is over, the client has gone, or the time is up."""
+    async def wait_for(self, job: Job, seconds: float) -> None:
+        """Wait until the job is over, the client has gone, or the time is up."""
         if seconds:
-            await first_of(build.over, self.connection.gone, timeout=min(seconds, MAX_WAIT_SECONDS))
-
-
-def not_found(what: str) -> ApiError:
-    return ApiError(404, "record-not-found", f"{what} was not found")
+            await first_of(job.over, self.connection.gone, timeout=min(seconds, MAX_WAIT_SECONDS))
 
 
 class Front:
@@ -94,7 +84,7 @@ class Front:
             path=scope["raw_path"].decode("latin-1"),
             query=_TOKEN_IN_QUERY.sub(r"\1token=***", query),
             headers={name: value for name, value in headers.items() if name not in ("authorization", "cookie")},
-            authorized=token == self._world.token,
+            authorized=token == self._world.settings.token,
         )
         scope["state"]["call"] = Call(self._world, self._faults, connection, scope["path"], token, record)
         if not scope["path"].startswith("/v2"):
@@ -105,7 +95,7 @@ class Front:
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start" and not connection.gone.fired:
                 record.status = message["status"]
-                date = formatdate(time.time() + self._world.clock_offset, usegmt=True)
+                date = formatdate(time.time() + self._world.settings.clock_offset, usegmt=True)
                 always = {b"date": date.encode(), b"x-ratelimit-limit": str(_RATE_LIMIT).encode()}
                 message["headers"] = [*(always | dict(message["headers"])).items()]
             await send(message)

@@ -9,13 +9,13 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
+from airflow_provider_apify.emulator.builds import build_object
 from airflow_provider_apify.emulator.call import Call
 from airflow_provider_apify.emulator.faults import Fault
-from airflow_provider_apify.emulator.objects import build_object
 
 
-class Settings(BaseModel, extra="forbid"):
-    """What can be changed while the emulator runs; what is left out stays."""
+class SettingsChange(BaseModel, extra="forbid"):
+    """New values for some of the settings; what is left out stays."""
 
     build_seconds: float | None = Field(None, ge=0)
     memory_mbytes: int | None = Field(None, ge=0)
@@ -31,34 +31,34 @@ async def _call(request: Request) -> Call:
 
 Here = Annotated[Call, Depends(_call)]
 
-control = APIRouter()
+router = APIRouter(prefix="/emulator")
 
 
-@control.get("/emulator/ledger")
+@router.get("/ledger")
 async def ledger(call: Here) -> Response:
     builds = [build_object(build) for build in call.world.builds.values()]
     return JSONResponse({"requests": [asdict(record) for record in call.world.requests], "builds": builds})
 
 
-@control.post("/emulator/faults")
+@router.post("/faults")
 async def add_fault(call: Here, fault: Fault) -> Response:
     return JSONResponse(asdict(call.faults.add(fault)), 201)
 
 
-@control.delete("/emulator/faults")
+@router.delete("/faults")
 async def clear_faults(call: Here) -> Response:
     call.faults.clear()
     return Response(status_code=204)
 
 
-@control.put("/emulator/settings")
-async def change_settings(call: Here, settings: Settings) -> Response:
-    for name, value in settings.model_dump(exclude_none=True).items():
-        setattr(call.world, name, value)
+@router.put("/settings")
+async def change_settings(call: Here, change: SettingsChange) -> Response:
+    for name, value in change.model_dump(exclude_none=True).items():
+        setattr(call.world.settings, name, value)
     return Response(status_code=204)
 
 
-@control.post("/emulator/reset")
+@router.post("/reset")
 async def reset(call: Here) -> Response:
     call.world.reset()
     call.faults.reset()

@@ -6,7 +6,6 @@ An Actor's page is at the path that it has in Apify Console.
 
 from __future__ import annotations
 
-import re
 import time
 from base64 import b64encode
 from hashlib import sha256
@@ -17,10 +16,13 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import HTMLResponse, PlainTextResponse
 
-from airflow_provider_apify.emulator.call import ApiError, Call
-from airflow_provider_apify.emulator.log import log_lines
-from airflow_provider_apify.emulator.objects import iso
-from airflow_provider_apify.emulator.world import USERNAME, Build, Registered, World
+from airflow_provider_apify.emulator.actors import ActorState, found_actor
+from airflow_provider_apify.emulator.answers import ApiError, iso
+from airflow_provider_apify.emulator.builds import Build
+from airflow_provider_apify.emulator.call import Call
+from airflow_provider_apify.emulator.logs import log_text
+from airflow_provider_apify.emulator.users import USERNAME
+from airflow_provider_apify.emulator.world import World
 
 #: Not <meta http-equiv="refresh">: with a # in the address, Chromium takes that for a jump within the page.
 RELOAD = "setTimeout(() => location.reload(), 2000)"
@@ -29,7 +31,6 @@ _ABOUT = "An emulator of the Apify API, for tests: it builds nothing and costs n
 #: Builds on the start page.
 _NEWEST = 20
 
-_ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _RELOAD_HASH = b64encode(sha256(RELOAD.encode()).digest()).decode()
 _HEADERS = {
     "Content-Security-Policy": f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{_RELOAD_HASH}'",
@@ -46,10 +47,10 @@ async def _call(request: Request) -> Call:
     return call
 
 
-pages = APIRouter()
+router = APIRouter()
 
 
-@pages.get("/")
+@router.get("/")
 async def start_page(request: Request) -> Response:
     if "text/html" not in request.headers.get("accept", ""):
         return PlainTextResponse(f"{_ABOUT}\nOpen this address in a browser to see its Actors and builds.\n")
@@ -58,15 +59,15 @@ async def start_page(request: Request) -> Response:
     return HTMLResponse(_start_page(world, newest), headers=_HEADERS)
 
 
-@pages.get("/actors/{actor_id}")
+@router.get("/actors/{actor_id}")
 async def actor_page(call: Annotated[Call, Depends(_call)], actor_id: str) -> HTMLResponse:
-    owner = call.actor(actor_id)
-    builds = [build for build in reversed(call.world.builds.values()) if build.owner is owner]
-    return HTMLResponse(_actor_page(owner, builds), headers=_HEADERS)
+    actor_state = found_actor(call, actor_id)
+    builds = [build for build in reversed(call.world.builds.values()) if build.actor_state is actor_state]
+    return HTMLResponse(_actor_page(actor_state, builds), headers=_HEADERS)
 
 
 def _start_page(world: World, newest: list[Build]) -> str:
-    actors = "".join(_actor(owner, world) for owner in world.actors.values())
+    actors = "".join(_actor(actor_state, world) for actor_state in world.actors.values())
     builds = "".join(_row(build, on_start_page=True) for build in newest)
     return _page(
         "Emulator of Apify",
@@ -77,11 +78,11 @@ def _start_page(world: World, newest: list[Build]) -> str:
     )
 
 
-def _actor_page(owner: Registered, builds: list[Build]) -> str:
+def _actor_page(actor_state: ActorState, builds: list[Build]) -> str:
     # The part of the address after # says the build: the style sheet shows no other.
     return _page(
-        escape(f"{USERNAME}/{owner.actor.name}"),
-        f'Actor {escape(owner.id)} on the emulator of Apify, which builds nothing. <a href="/">All Actors</a>',
+        escape(f"{USERNAME}/{actor_state.actor.name}"),
+        f'Actor {escape(actor_state.id)} on the emulator of Apify, which builds nothing. <a href="/">All Actors</a>',
         f"<nav>{''.join(_row(build) for build in builds) or '<p>No builds yet.</p>'}</nav>"
         f"<main>{''.join(_details(build) for build in builds)}</main>",
         reload=any(build.unfinished for build in builds),
@@ -101,13 +102,13 @@ def _page(title: str, about: str, body: str, *, reload: bool) -> str:
 """
 
 
-def _actor(owner: Registered, world: World) -> str:
+def _actor(actor_state: ActorState, world: World) -> str:
     """Say how one writes an Actor in a DAG, and what its builds do."""
-    actor = owner.actor
-    seconds = world.build_seconds * actor.slowness if actor.build_seconds is None else actor.build_seconds
+    actor = actor_state.actor
+    seconds = world.settings.build_seconds * actor.slowness if actor.build_seconds is None else actor.build_seconds
     versions = ", ".join(f"{version} ({tag or 'no tag'})" for version, tag in actor.versions.items())
     return (
-        f'<a href="/actors/{owner.id}"><b>~{escape(actor.name)}</b>'
+        f'<a href="/actors/{actor_state.id}"><b>~{escape(actor.name)}</b>'
         f"<small>Its builds end as {actor.outcome} after {seconds:g} s. Versions: {escape(versions)}</small></a>\n"
     )
 
@@ -115,7 +116,8 @@ def _actor(owner: Registered, world: World) -> str:
 def _row(build: Build, *, on_start_page: bool = False) -> str:
     page, name, number = "", build.number, ""
     if on_start_page:
-        page, name, number = f"/actors/{build.owner.id}", escape(build.owner.actor.name), f"{build.number}, "
+        actor_state = build.actor_state
+        page, name, number = f"/actors/{actor_state.id}", escape(actor_state.actor.name), f"{build.number}, "
     return (
         f'<a href="{page}#/builds/{build.number}"><b>{name}</b>{_status(build)}'
         f"<small>{number}{_clock(build.started_at)}</small></a>\n"
@@ -123,7 +125,7 @@ def _row(build: Build, *, on_start_page: bool = False) -> str:
 
 
 def _details(build: Build) -> str:
-    carries = sorted(tag for tag, tagged in build.owner.tagged.items() if tagged is build)
+    carries = sorted(tag for tag, tagged in build.actor_state.tagged.items() if tagged is build)
     facts = {
         "Started": _clock(build.started_at),
         "Finished": "not yet" if build.finished_at is None else _clock(build.finished_at),
@@ -135,7 +137,7 @@ def _details(build: Build) -> str:
         "Started by": build.user_agent or "unknown",
     }
     items = "".join(f"<div><dt>{name}</dt><dd>{escape(value)}</dd></div>" for name, value in facts.items())
-    log = escape(_ANSI.sub("", "".join(log_lines(build, time.time()))))
+    log = escape(log_text(build))
     return (
         f'<article id="/builds/{build.number}"><h2>Build {build.number} {_status(build)}</h2>'
         f"<dl>{items}</dl><h3>Log</h3><pre>{log or 'Nothing yet.'}</pre></article>\n"

@@ -11,17 +11,18 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from uvicorn import Config
 from uvicorn.server import ServerState
 
+from airflow_provider_apify.emulator.actors import Actor
 from airflow_provider_apify.emulator.app import app
-from airflow_provider_apify.emulator.call import Front
+from airflow_provider_apify.emulator.builds import build_object
+from airflow_provider_apify.emulator.call import Front, RequestRecord
 from airflow_provider_apify.emulator.connection import Connection
 from airflow_provider_apify.emulator.faults import Fault, Faults
-from airflow_provider_apify.emulator.objects import build_object
-from airflow_provider_apify.emulator.world import Actor, RequestRecord, World
+from airflow_provider_apify.emulator.world import Settings, World
 
 DEFAULT_TOKEN = "emulator-token"
 
@@ -29,6 +30,20 @@ _BACKLOG = 4096
 _KEEP_ALIVE_SECONDS = 75
 
 T = TypeVar("T")
+
+
+class _Setting(Generic[T]):
+    """An attribute of an emulator that is the setting of the same name."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, emulator: Emulator, owner: type) -> T:
+        value: T = getattr(emulator._world.settings, self._name)
+        return value
+
+    def __set__(self, emulator: Emulator, value: T) -> None:
+        setattr(emulator._world.settings, self._name, value)
 
 
 class Emulator:
@@ -48,6 +63,13 @@ class Emulator:
     :param ssl_keyfile: PEM file with its key; default: in the same file.
     """
 
+    token = _Setting[str]()
+    build_seconds = _Setting[float]()
+    memory_mbytes = _Setting[int]()
+    full_lists = _Setting[bool]()
+    clock_offset = _Setting[float]()
+    tag_seconds = _Setting[float]()
+
     def __init__(
         self,
         *,
@@ -66,13 +88,15 @@ class Emulator:
         self.url = ""
         self._address = (host, port)
         self._world = World(
-            token=token,
-            build_seconds=build_seconds,
-            memory_mbytes=memory_mbytes,
-            full_lists=full_lists,
-            clock_offset=clock_offset,
-            tag_seconds=tag_seconds,
-            seed=seed,
+            Settings(
+                token=token,
+                build_seconds=build_seconds,
+                memory_mbytes=memory_mbytes,
+                full_lists=full_lists,
+                clock_offset=clock_offset,
+                tag_seconds=tag_seconds,
+            ),
+            seed,
         )
         self._faults = Faults(seed)
         self._ssl = None
@@ -118,54 +142,6 @@ class Emulator:
             self._thread = self._loop = None
 
     @property
-    def token(self) -> str:
-        return self._world.token
-
-    @token.setter
-    def token(self, token: str) -> None:
-        self._world.token = token
-
-    @property
-    def build_seconds(self) -> float:
-        return self._world.build_seconds
-
-    @build_seconds.setter
-    def build_seconds(self, seconds: float) -> None:
-        self._world.build_seconds = seconds
-
-    @property
-    def memory_mbytes(self) -> int:
-        return self._world.memory_mbytes
-
-    @memory_mbytes.setter
-    def memory_mbytes(self, mbytes: int) -> None:
-        self._world.memory_mbytes = mbytes
-
-    @property
-    def full_lists(self) -> bool:
-        return self._world.full_lists
-
-    @full_lists.setter
-    def full_lists(self, full: bool) -> None:
-        self._world.full_lists = full
-
-    @property
-    def clock_offset(self) -> float:
-        return self._world.clock_offset
-
-    @clock_offset.setter
-    def clock_offset(self, seconds: float) -> None:
-        self._world.clock_offset = seconds
-
-    @property
-    def tag_seconds(self) -> float:
-        return self._world.tag_seconds
-
-    @tag_seconds.setter
-    def tag_seconds(self, seconds: float) -> None:
-        self._world.tag_seconds = seconds
-
-    @property
     def requests(self) -> list[RequestRecord]:
         """The requests since the start or since ``clear_ledger``, oldest first; the last 100 000 at most."""
         return self._call(lambda: [replace(record) for record in self._world.requests])
@@ -206,13 +182,13 @@ class Emulator:
 
         def finish() -> None:
             build = self._world.builds[build_id]
-            self._world.finish(build, "ABORTED" if build.status == "ABORTING" else status)
+            self._world.builds.finish(build, "ABORTED" if build.status == "ABORTING" else status)
 
         self._call(finish)
 
     def delete_build(self, build_id: str) -> None:
         """Delete a build in whatever state, as if someone else had done it."""
-        self._call(lambda: self._world.delete(self._world.builds[build_id]))
+        self._call(lambda: self._world.builds.delete(self._world.builds[build_id]))
 
     def wait_for(self, predicate: Callable[[Emulator], bool], timeout: float = 10.0) -> None:
         """

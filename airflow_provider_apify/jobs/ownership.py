@@ -1,8 +1,8 @@
 """
-Who may abort a build that a task started, and when.
+Who may abort a job that a task started, and when.
 
 A SIGTERM, or a trigger that is told to go, proves nothing: an evicted worker, one that was given up for dead and a
-trigger that moves to another triggerer get the same, while the next try may already wait for the build. Airflow's
+trigger that moves to another triggerer get the same, while the next try may already wait for the job. Airflow's
 state of the task instance tells them apart. (Only in a run inside one process, such as ``airflow dags test``, does a
 signal count: there Ctrl-C ends everything, and nobody comes after.)
 """
@@ -27,7 +27,7 @@ GOES_ON = frozenset(
 
 def may_abort(state: str | Unknown | None, *, next_try: bool) -> bool:
     """
-    Tell whether whoever runs a task that is being ended may abort its unfinished build.
+    Tell whether whoever runs a task that is being ended may abort its unfinished job.
 
     =================================================  ===============  ===============
     Airflow's state of the task instance               a try is left    none is left
@@ -49,7 +49,7 @@ def state_of(task_states: Mapping[str, Mapping[str, str | None] | None], run_id:
     """
     Read Airflow's answer about a single task instance; ``None``: no state, which is cleared, or no such instance.
 
-    Airflow names a mapped instance ``<task_id>_<map_index>`` there (AF §4), so the only value is taken, by no name.
+    Airflow names a mapped instance ``<task_id>_<map_index>`` there, so the only value is taken, by no name.
     """
     states = task_states.get(run_id) or {}
     state = next(iter(states.values()), None)

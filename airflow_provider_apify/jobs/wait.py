@@ -1,5 +1,5 @@
 """
-Wait for a build: how long to ask for, what passes, when to give up.
+Wait for a job: how long to ask for, what passes, when to give up.
 
 :class:`Watch` knows neither clock nor socket, so that the worker and the triggerer wait by the same rules.
 """
@@ -10,26 +10,20 @@ import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
-from airflow_provider_apify.api.errors import (
-    ApiError,
-    InvalidRequestError,
-    NetworkError,
-    NotFoundError,
-    PollError,
-    first_line,
-)
-from airflow_provider_apify.api.model import Build
+from airflow_provider_apify.api.errors import CERTIFICATE, INVALID_REQUEST, NOT_FOUND, POLL, ApiError, first_line
+from airflow_provider_apify.api.job import Job, JobKind
 
-#: Seconds for which "not found" passes: replicas lag behind a build just created (the official client allows 3 s).
+#: Seconds for which "not found" passes: replicas lag behind a job just created (the official client allows 3 s).
 MISSING_GRACE = 10.0
-#: Seconds for which refusals pass that say nothing of build or token, such as 409 and 425.
+#: Seconds for which refusals pass that say nothing of job or token, such as 409 and 425.
 REFUSED_GRACE = 600.0
-#: Seconds after its deadline for which a task still tries to see a build that cannot be seen.
+#: Seconds after its deadline for which a task still tries to see a job that cannot be seen.
 PATIENCE = 60.0
 #: Seconds after a change of status when that is logged: at once, and while it stays; then every hour.
-SAY_AFTER = (0.0, 60.0, 300.0, 900.0)
-#: Least seconds between two questions, in case the server answers about an unfinished build without holding back.
+LOG_AFTER = (0.0, 60.0, 300.0, 900.0)
+#: Least seconds between two questions, in case the server answers about an unfinished job without holding back.
 LEAST_INTERVAL = 5.0
 #: First and longest pause in seconds after an error; doubled each time, with jitter.
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
@@ -38,11 +32,10 @@ LONGEST_RETRY_AFTER = 300.0
 
 
 class DeadlineReached(Exception):
-    """The user's deadline came before the build's end."""
+    """The user's deadline came before the job's end."""
 
 
-@dataclass(frozen=True)
-class Limits:
+class Limits(NamedTuple):
     """
     When a try stops waiting, in epoch seconds, so that neither a deferral nor a restart moves it; ``None`` for never.
 
@@ -68,55 +61,56 @@ class Limits:
         return None if self.first is None else max(0.0, self.first - now)
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Watch:
     """
-    The course of waiting for one build.
+    The course of waiting for one job.
 
     Ask ``next_wait`` for the length of the next long-poll, tell ``seen`` or ``failed`` how it went, pause as they say.
     All times are seconds of one clock that the caller reads.
 
     :param deadline: when to give up, or ``None`` for never.
-    :param on_status: called with the unfinished build when first seen, whenever its status has changed, and while it
+    :param on_status: called with the unfinished job when first seen, whenever its status has changed, and while it
         does not change after 1, 5, 15 and then every 60 minutes.
-    :param say: told about each failure that passes.
-    :param patience: seconds after the deadline for which failures still pass: the build may have ended in time.
+    :param warn: told about each failure that passes.
+    :param patience: seconds after the deadline for which failures still pass: the job may have ended in time.
     """
 
+    kind: JobKind[Job]
     deadline: float | None
-    on_status: Callable[[Build], None] = lambda build: None
-    say: Callable[[str], None] = lambda line: None
+    on_status: Callable[[Any], None] = lambda job: None
+    warn: Callable[[str], None] = lambda line: None
     patience: float = 0.0
-    #: The build as last seen.
-    build: Build | None = field(default=None, init=False)
-    #: Why the build could not be seen since.
+    #: The job as last seen.
+    job: Job | None = field(default=None, init=False)
+    #: Why the job could not be seen since.
     trouble: ApiError | None = field(default=None, init=False)
     _asked: float = field(default=0.0, init=False)
     _changed: float = field(default=0.0, init=False)
     #: How often the status has been logged since it changed.
-    _said: int = field(default=0, init=False)
+    _logged: int = field(default=0, init=False)
     _errors: int = field(default=0, init=False)
     _missing_since: float | None = field(default=None, init=False)
     _refused_since: float | None = field(default=None, init=False)
 
     def next_wait(self, now: float, longest: int) -> int:
-        """Give the seconds to long-poll for, whole ones as Apify wants it. A build is asked for at least once."""
+        """Give the seconds to long-poll for, whole ones as Apify wants it. A job is asked for at least once."""
         self._asked = now
         return longest if self.deadline is None else min(longest, math.ceil(max(0.0, self.deadline - now)))
 
-    def seen(self, build: Build, now: float) -> float | None:
+    def seen(self, job: Job, now: float) -> float | None:
         """
-        Take an answer: ``None`` when the build has ended, else the seconds to pause before asking again.
+        Take an answer: ``None`` when the job has ended, else the seconds to pause before asking again.
 
         :raises DeadlineReached: it is unfinished, and the time is up.
         """
-        if self.build is None or self.build.status != build.status:
-            self._changed, self._said = now, 0
-        if not build.is_terminal and now >= self._changed + _say_after(self._said):
-            self.on_status(build)
-            self._said += 1
-        self.build, self.trouble, self._errors, self._missing_since, self._refused_since = build, None, 0, None, None
-        if build.is_terminal:
+        if self.job is None or self.job.status != job.status:
+            self._changed, self._logged = now, 0
+        if not job.is_terminal and now >= self._changed + _log_after(self._logged):
+            self.on_status(job)
+            self._logged += 1
+        self.job, self.trouble, self._errors, self._missing_since, self._refused_since = job, None, 0, None, None
+        if job.is_terminal:
             return None
         return self._until(self.deadline, max(0.0, self._asked + LEAST_INTERVAL - now), now)
 
@@ -125,27 +119,30 @@ class Watch:
         Take a failure: the seconds to pause before asking again.
 
         :raises ApiError: ``error`` itself, if asking again cannot help.
-        :raises PollError: for ``REFUSED_GRACE`` all that came were refusals that say nothing of build or token.
+        :raises ApiError: of kind ``POLL``, if for ``REFUSED_GRACE`` all that came were refusals that say nothing of job
+            or token.
         :raises DeadlineReached: the time is up.
         """
-        what, note = first_line(error), "The build is not affected"
-        if isinstance(error, NotFoundError):
+        noun = self.kind.name
+        what, note = first_line(error), f"The {noun} is not affected"
+        if error.kind == NOT_FOUND:
             note = "It may not be there yet"
             self._refused_since = None
             self._missing_since = now if self._missing_since is None else self._missing_since
             if now - self._missing_since >= MISSING_GRACE:
                 raise error
-        elif isinstance(error, InvalidRequestError):
+        elif error.kind == INVALID_REQUEST:
             self._missing_since = None
             self._refused_since = now if self._refused_since is None else self._refused_since
             if now - self._refused_since >= REFUSED_GRACE:
-                raise PollError(
-                    f"{what}\nApify has given no other answer about the build for {REFUSED_GRACE / 60:.0f} minutes. See"
-                    " Apify's status page; a retry of the task waits for the same build.",
+                raise ApiError(
+                    f"{what}\nApify has given no other answer about the {noun} for {REFUSED_GRACE / 60:.0f} minutes."
+                    f" See Apify's status page; a retry of the task waits for the same {noun}.",
+                    POLL,
                     status=error.status,
                     type=error.type,
                 )
-        elif not (error.transient or isinstance(error, NetworkError)):
+        elif not (error.transient or error.kind == CERTIFICATE):
             raise error
         else:
             self._missing_since = self._refused_since = None
@@ -155,7 +152,7 @@ class Watch:
             limit += self.patience
         pause = self._until(limit, backoff(self._errors, error), now)
         self._errors += 1
-        self.say(f"{what} {note}; asking again in {pause:.1f} s.")
+        self.warn(f"{what} {note}; asking again in {pause:.1f} s.")
         return pause
 
     @staticmethod
@@ -167,9 +164,9 @@ class Watch:
         return min(pause, limit - now)
 
 
-def _say_after(times: int) -> float:
+def _log_after(times: int) -> float:
     """Give the seconds after a change of status when it is to be logged that was logged ``times`` times since."""
-    return SAY_AFTER[times] if times < len(SAY_AFTER) else 3600.0 * (times - len(SAY_AFTER) + 1)
+    return LOG_AFTER[times] if times < len(LOG_AFTER) else 3600.0 * (times - len(LOG_AFTER) + 1)
 
 
 def backoff(errors: int, error: ApiError) -> float:

@@ -21,7 +21,8 @@ from typing import Any
 import psutil
 
 from airflow_provider_apify.emulator import Emulator
-from tests.chaos.airflow_stub import Airflow, Instance, wait_until
+from rig.waiting import wait_until
+from tests.chaos.airflow_stub import Airflow, Instance
 from tests.runner import fire, restored
 
 DAGS = Path(__file__).parent / "dags"
@@ -149,7 +150,7 @@ class Task:
                 for request in self._rig.apify.requests
             )
 
-        wait_until(lambda: polls() or not worker.exists, "the task waits for its build", timeout)
+        wait_until(lambda: polls() or not worker.exists, "the task waits for its build", timeout, every=0.01)
         if self.instance.state == "deferred" or worker.exists:
             return self.instance.told[self.instance.try_number]
         return None

@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 
 from airflow_provider_apify.emulator import Emulator, Fault
+from rig.network import ForwardProxy, self_signed
 from tests.chaos.airflow_stub import Airflow
 from tests.chaos.rig import Rig, Task
-from tests.network import ForwardProxy, self_signed
 from tests.rows import builds_are, count_builds
 
-START = {"method": "POST", "path": "/v2/acts/*/builds"}
+START: dict[str, Any] = {"method": "POST", "path": "/v2/acts/*/builds"}
 NEVER = 60.0
 
 #: Prepares that a try gets stuck; what it gives waits until the try is there, and lets it go on.
@@ -49,6 +49,10 @@ def asked(method: str, part: str) -> Callable[[Emulator], bool]:
 
 def polled(apify: Emulator) -> bool:
     return any("waitForFinish" in record.query for record in apify.requests)
+
+
+def has_builds(count: int) -> Callable[[Emulator], bool]:
+    return lambda apify: len(apify.builds) == count
 
 
 def started(apify: Emulator) -> bool:
@@ -151,7 +155,7 @@ def test_starts_of_one_actor_whose_workers_are_all_lost(
     for batch in batches(tasks):
         expected = len(apify.builds) + len(batch)
         workers = [task.start() for task in batch]
-        apify.wait_for(lambda apify, expected=expected: len(apify.builds) == expected, timeout=60)
+        apify.wait_for(has_builds(expected), timeout=60)
         for worker in workers:
             worker.lose()
     apify.clear_ledger()
@@ -261,7 +265,7 @@ def test_a_start_that_arrives_after_the_retry_has_looked(rig: Rig, apify: Emulat
     ends_well(task, apify, "SUCCEEDED", "ABORTED")
 
 
-ANSWERS = {
+ANSWERS: dict[str, dict[str, Any]] = {
     "lost": {"kind": "lost-answer"},
     "reset before the work": {"kind": "reset"},
     "reset after the work": {"kind": "reset", "after_work": True},
@@ -275,7 +279,7 @@ ANSWERS = {
     "slower than the read timeout": {"kind": "delay", "seconds": 1.5, "after_work": True},
     "429": {"kind": "status", "status": 429, "headers": {"Retry-After": "0"}, "times": 2},
 }
-NOT_LISTED = {"kind": "stale-list", "path": "/v2/acts/*/builds", "times": None}
+NOT_LISTED: dict[str, Any] = {"kind": "stale-list", "path": "/v2/acts/*/builds", "times": None}
 
 
 @pytest.mark.parametrize("deferrable", [False, True], ids=["in the worker", "deferrable"])

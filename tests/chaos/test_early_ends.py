@@ -22,7 +22,7 @@ from tests.chaos.worker import HEARTBEAT
 from tests.integration.conftest import start_build
 from tests.rows import builds_are
 
-START = {"method": "POST", "path": "/v2/acts/*/builds"}
+START: dict[str, Any] = {"method": "POST", "path": "/v2/acts/*/builds"}
 #: Seconds from a mark to the abort at Apify: the next heartbeat, and what Airflow leaves before SIGKILL.
 LIMIT = HEARTBEAT + 5
 
@@ -141,7 +141,8 @@ def test_a_task_out_of_time(
     phase: Callable[[Task, Emulator], None], limit: str, retries: int, rig: Rig, apify: Emulator
 ) -> None:
     """Its build is aborted even if a try is left, which then starts a fresh one."""
-    task = rig.task(retries=retries, retry_delay=0, **{limit: 1})
+    options: dict[str, Any] = {limit: 1}
+    task = rig.task(retries=retries, retry_delay=0, **options)
     phase(task, apify)
     state = task.run_to_end()
     assert state == ("up_for_retry" if retries else "failed"), task.log
@@ -234,7 +235,8 @@ def test_a_sensor_ended_by_somebody_leaves_the_build(end: Callable[[Task], None]
 @pytest.mark.parametrize("limit", ["execution_timeout", "timeout"])
 def test_a_sensor_out_of_time_leaves_the_build(limit: str, rig: Rig, apify: Emulator) -> None:
     build_id = start_build(apify)
-    task = rig.task(build_id=build_id, **{limit: 1})
+    options: dict[str, Any] = {limit: 1}
+    task = rig.task(build_id=build_id, **options)
     task.start()
     assert task.run_to_end() == "failed"
     apify.finish_build(build_id)

@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_apify.emulator import Emulator, Fault, world
+from airflow_provider_apify.emulator import Emulator, Fault, jobs
+from rig.waiting import wait_until
 from tests.chaos.airflow_stub import Airflow
-from tests.chaos.rig import Rig, Task, wait_until
+from tests.chaos.rig import Rig, Task
 from tests.rows import builds_are
 
-LIST = {"method": "GET", "path": "/v2/acts/*/builds"}
+LIST: dict[str, Any] = {"method": "GET", "path": "/v2/acts/*/builds"}
 
 WAYS = {
     "in the worker, with the task store": (False, 0),
@@ -26,7 +27,7 @@ WAYS = {
 }
 
 
-@pytest.fixture(params=WAYS.values(), ids=WAYS)
+@pytest.fixture(params=WAYS.values(), ids=list(WAYS))
 def way(request: pytest.FixtureRequest, rig: Rig) -> dict[str, Any]:
     """Each test on each way of waiting, with the task store and without; gives the operator's options."""
     deferrable, rig.airflow.store = request.param
@@ -81,7 +82,7 @@ def test_a_retry_adopts_what_can_succeed(
 def test_a_retry_waits_for_no_build_that_is_being_aborted(
     store: int, rig: Rig, apify: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(world, "_ABORTING_SECONDS", 3600)
+    monkeypatch.setattr(jobs, "_ABORTING_SECONDS", 3600)
     rig.airflow.store = store
     task = rig.task(retries=1)
     build_id = lose_while_it_waits(task)
@@ -261,7 +262,7 @@ def test_strangers_on_one_account(
     tasks[0].clear()
     tasks[0].workers[-1].ends()
     tasks[0].start()
-    wait_until(lambda: len(apify.builds) == 3, "the clear has started its build")
+    wait_until(lambda: len(apify.builds) == 3, "the clear has started its build", timeout=20)
     assert tasks[1].finish() == "success"
     assert tasks[1].build_id == builds[1]
     ends_well(tasks[0], apify, "ABORTED", "SUCCEEDED", "SUCCEEDED")

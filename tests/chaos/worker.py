@@ -27,13 +27,13 @@ HEARTBEAT = 0.25
 _serve = supervisor.WatchedSubprocess._service_subprocess
 
 
-def _serve_briefly(self: Any, max_wait_time: float, **options: Any) -> int | None:
+def _serve_briefly(self: Any, max_wait_time: float, **options: Any) -> Any:
     """Airflow 3.3.2 often notices only after the full 5 s that a runner which it sent SIGTERM has ended."""
     return _serve(self, min(max_wait_time, HEARTBEAT), **options)
 
 
 supervisor.MIN_HEARTBEAT_INTERVAL = HEARTBEAT  # type: ignore[assignment]
-supervisor.WatchedSubprocess._service_subprocess = _serve_briefly  # type: ignore[method-assign]
+supervisor.WatchedSubprocess._service_subprocess = _serve_briefly  # type: ignore[method-assign, assignment]
 Client._get_ssl_context_cached(None, None)  # 0.1 s, once instead of in each worker
 
 
@@ -46,7 +46,7 @@ def supervise(instance: dict[str, Any], options: str, server: str, log: str) -> 
     os.environ["PROTOCOL_TASK"] = options
     code = supervisor.supervise_task(
         ti=TaskInstance(**instance, dag_version_id=uuid.uuid4()),
-        bundle_info=BundleInfo(name="dags-folder"),
+        bundle_info=BundleInfo(name="dags-folder"),  # type: ignore[arg-type]
         dag_rel_path="protocol_dags.py",
         token="execution-api-token",
         server=server,

@@ -33,7 +33,7 @@ def load(airflow_home: Path) -> Iterator[Callable[[Sample], dict[str, Any]]]:
     """Put a sample into the DAGs folder, and give its DAGs by id."""
     from airflow.dag_processing.dagbag import DagBag
 
-    files = []
+    files: list[Path] = []
 
     def load(sample: Sample) -> dict[str, Any]:
         file = airflow_home / "dags" / f"sample_{len(files)}_{sample.line}.py"

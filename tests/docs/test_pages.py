@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from rig.waiting import free_ports
 from tests.docs.conftest import users_environment
-from tests.docs.samples import samples
+from tests.docs.samples import ROOT, samples
 
 EMULATOR = "-m airflow_provider_apify.emulator"
 
@@ -30,12 +30,21 @@ def test_the_emulator_can_be_used_as_its_page_says(tmp_path: Path) -> None:
     follow("docs/emulator.md", tmp_path)
 
 
+def test_the_page_on_apifys_api_names_what_is_in_the_code() -> None:
+    page = (ROOT / "docs/apify-api.md").read_text()
+    used = [
+        re.findall(r"`(.+?)`", each) for each in re.findall(r"\*Used in\* ((?:`.+?`(?:, )?)+)", " ".join(page.split()))
+    ]
+    assert len(used) == page.count("\n### ")
+    code = "".join(path.read_text() for path in ROOT.joinpath("airflow_provider_apify").rglob("*.py"))
+    assert [name for names in used for name in names if name not in code] == []
+
+
 def follow(page: str, home: Path) -> str:
     """Write the files that a page gives, run its commands and its Python, and give all that these print."""
     environment = users_environment(home)
     said = exports = ""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = str(free.getsockname()[1])
+    port = str(free_ports(1)[0])
     with ExitStack() as running:
         for sample in (each for each in samples() if each.page == page and not each.not_run):
             sample = replace(sample, text=sample.text.replace("3333", port))

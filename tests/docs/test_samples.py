@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_apify.client.settings import Settings
 from airflow_provider_apify.emulator import Emulator
-from airflow_provider_apify.hooks.connection import Settings
 from tests.docs.samples import ROOT, Sample, samples
 from tests.integration.conftest import start_build
 
@@ -29,7 +29,7 @@ RUN = [sample for sample in SAMPLES if not sample.not_run]
 NOT_RUN = {
     ("README.md", "make demo       # three builds on a real Airflow in two minutes; one worker is killed"),
     ("README.md", "pip install ."),
-    ("README.md", "make test          # all tests on the newest Airflow, 15 to 20 minutes"),
+    ("README.md", "make test          # all tests on the newest Airflow, about 20 minutes"),
     ("docs/quick-start.md", "make demo"),
     ("docs/versions.md", "constraints=https://raw.githubusercontent.com/apache/airflow/constraints-3.0.6"),
     ("docs/quick-start.md", 'pip install "apache-airflow>=3.0.6" .'),
@@ -114,7 +114,7 @@ def test_the_readme_shows_the_same_ways_to_connect() -> None:
 
 
 def test_the_file_of_connections_is_read_by_the_backend_that_is_named(tmp_path: Path) -> None:
-    from airflow.sdk.module_loading import import_string
+    from airflow.sdk.module_loading import import_string  # type: ignore[attr-defined]
 
     parser = configparser.ConfigParser()
     parser.read_string(sample_with("[secrets]").text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import logging
 import signal
 from collections.abc import Iterator
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 import pytest
 from airflow.sdk import DAG
 
+from airflow_provider_apify.client.client import Client
+from airflow_provider_apify.client.settings import Source
 from airflow_provider_apify.emulator import Emulator
 from airflow_provider_apify.operators.build import ApifyBuildOperator
 from airflow_provider_apify.sensors.build import ApifyBuildSensor
@@ -45,6 +48,11 @@ def operator(actor_id: str = "~hello-world", *, dag_id: str = "dag", **kwargs: A
 def sensor(build_id: str, **kwargs: Any) -> ApifyBuildSensor:
     with DAG("dag", start_date=dt.datetime(2026, 1, 1)):
         return ApifyBuildSensor(task_id="wait", build_id=build_id, **kwargs)
+
+
+def client(conn_id: str = "apify_default") -> Client:
+    """What tasks and triggers use below the hook."""
+    return Client(Source(conn_id), logging.getLogger("client"))  # type: ignore[arg-type]
 
 
 def start_build(apify: Emulator, actor: str = "hello-world") -> str:

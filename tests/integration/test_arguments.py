@@ -6,6 +6,7 @@ import datetime as dt
 import re
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,10 @@ def shop(apify: Emulator) -> None:
     apify.add_actor(Actor("shop", versions={"0.1": "old", "0.10": "latest"}))
 
 
-def native(make: Callable[[], BaseOperator], **params: Any) -> Callable[[], BaseOperator]:
+def native(make: Callable[[], Any], **params: Any) -> Callable[[], Any]:
     """Make a task in a DAG that renders natively."""
 
-    def task() -> BaseOperator:
+    def task() -> Any:
         with DAG("dag", start_date=dt.datetime(2026, 1, 1), render_template_as_native_obj=True, params=params):
             return make()
 
@@ -206,13 +207,14 @@ def test_a_timeout_may_be_the_output_of_another_task() -> None:
 
 def test_a_timeout_from_a_template_ends_the_wait(apify: Emulator, runner: Runner) -> None:
     apify.build_seconds = 30
-    for options in ({}, {"deferrable": True}):
+    ways: list[dict[str, Any]] = [{}, {"deferrable": True}]
+    for options in ways:
         outcome = runner.run_to_end(
-            lambda options=options: operator(
-                timeout="{{ params.seconds }}", wait_for_completion=True, params={"seconds": 1}, **options
+            partial(
+                operator, timeout="{{ params.seconds }}", wait_for_completion=True, params={"seconds": 1}, **options
             )
         )
-        assert (outcome.state, type(outcome.error).__name__) == ("failed", "ApifyBuildTimeout")
+        assert (outcome.state, type(outcome.error).__name__) == ("failed", "ApifyJobTimeout")
         runner.retry()
 
 
@@ -223,7 +225,8 @@ def test_no_number_is_refused_at_import_and_from_a_template_when_run(
 ) -> None:
     with pytest.raises(ApifyConfigurationError, match=f"^{name} must be"):
         operator(**{name: value})
-    outcome = runner.run_to_end(lambda: operator(**{name: literal(value)}, retries=1))
+    options: dict[str, Any] = {name: literal(value)}
+    outcome = runner.run_to_end(lambda: operator(**options, retries=1))
     assert (outcome.state, apify.requests) == ("failed", [])
     assert f"{name} must be" in str(outcome.error)
 
@@ -239,7 +242,7 @@ def test_switches_take_bools_and_the_words(name: str, value: Any, read: bool) ->
 @pytest.mark.parametrize("value", ["yes", "", "None", "{{ params.wait }}", 1, 0, literal(True), []], ids=repr)
 @pytest.mark.parametrize("name", ["wait_for_completion", "deferrable", "abort_on_kill"])
 def test_switches_refuse_the_rest_at_import(name: str, value: Any) -> None:
-    makers = [operator, sensor] if name == "deferrable" else [operator]
+    makers: list[Callable[..., Any]] = [operator, sensor] if name == "deferrable" else [operator]
     for make in makers:
         with pytest.raises(ApifyConfigurationError, match=f"^{name} must be True or False, got .* parses the DAG"):
             make("x", **{name: value})
@@ -311,11 +314,12 @@ def test_the_default_of_deferrable_is_no_trap(
 
 @pytest.mark.parametrize("written", ["None", "", " ", "{{ params.nothing }}", None], ids=repr)
 def test_an_id_of_nothing_says_where_to_look(written: Any, apify: Emulator, runner: Runner) -> None:
-    for make, advice in (
+    makers: list[tuple[Callable[..., Any], str]] = [
         (operator, "Does the template or the task that it comes from give anything?"),
         (sensor, "Does the task that starts the build push its id?"),
-    ):
-        outcome = runner.run_to_end(lambda make=make: make(written, params={"nothing": None}, retries=1))
+    ]
+    for make, advice in makers:
+        outcome = runner.run_to_end(partial(make, written, params={"nothing": None}, retries=1))
         assert (outcome.state, apify.requests) == ("failed", [])
         assert advice in str(outcome.error)
 
@@ -324,19 +328,19 @@ def test_an_actor_by_the_address_of_its_page(apify: Emulator, runner: Runner) ->
     runner.run_to_end(lambda: operator("~hello-world"))
     actor_id = apify.builds[0]["actId"]
     for address in (f" https://console.apify.com/actors/{actor_id}#/builds/0.0.1", "apify.com/emulator/hello-world"):
-        assert runner.run_to_end(lambda address=address: operator(address)).state == "success"
+        assert runner.run_to_end(partial(operator, address)).state == "success"
     assert {build["actId"] for build in apify.builds} == {actor_id}
 
 
 def test_a_name_without_its_user_says_how_to_write_it(apify: Emulator, runner: Runner) -> None:
     for arguments in ({}, {"version": "0.0"}):
-        outcome = runner.run_to_end(lambda arguments=arguments: operator("hello-world", retries=1, **arguments))
+        outcome = runner.run_to_end(partial(operator, "hello-world", retries=1, **arguments))
         assert outcome.state == "failed"
         assert "write ~hello-world for an Actor of your own, else user/hello-world" in str(outcome.error)
 
 
 def test_a_build_number_is_no_build_id(apify: Emulator, runner: Runner) -> None:
     for written in ("0.0.1", "https://console.apify.com/actors/zdc3Pyhyz3m8vjDeM#/builds/0.0.1"):
-        outcome = runner.run_to_end(lambda written=written: sensor(written, retries=1))
+        outcome = runner.run_to_end(partial(sensor, written, retries=1))
         assert (outcome.state, apify.requests) == ("failed", [])
         assert "build_id must be a build's id" in str(outcome.error)

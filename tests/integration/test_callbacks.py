@@ -9,7 +9,7 @@ import pytest
 from airflow.providers.common.compat.sdk import get_listener_manager, hookimpl
 
 from airflow_provider_apify.emulator import Emulator
-from airflow_provider_apify.exceptions import ApifyBuildFailed, ApifyBuildFailedFinal, ApifyBuildTimeout
+from airflow_provider_apify.exceptions import ApifyBuildFailed, ApifyBuildFailedFinal, ApifyJobTimeout
 from tests.features import SKIP_LISTENERS
 from tests.integration.conftest import operator, sensor, start_build
 from tests.runner import Outcome, Runner
@@ -41,7 +41,7 @@ class Listener:
 def listener() -> Iterator[Listener]:
     manager = get_listener_manager()
     listener = Listener()
-    manager.add_listener(listener)
+    manager.add_listener(listener)  # type: ignore[no-untyped-call]
     yield listener
     manager.pm.unregister(listener)
 
@@ -125,7 +125,7 @@ def test_timeout(deferrable: bool, apify: Emulator, runner: Runner, callbacks: C
     apify.build_seconds = 30
     runner.run_to_end(lambda: operator(wait_for_completion=True, deferrable=deferrable, timeout=1, **callbacks.options))
     error = callbacks.ended_with()
-    assert type(error) is ApifyBuildTimeout
+    assert type(error) is ApifyJobTimeout
     assert listener.told == [("failed", error)]
 
 

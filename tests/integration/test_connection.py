@@ -18,22 +18,23 @@ import httpx
 import pytest
 from airflow.providers.common.compat.sdk import Asset
 
-from airflow_provider_apify.api import requests as api
+from airflow_provider_apify.api import builds
+from airflow_provider_apify.api.builds import BUILD
 from airflow_provider_apify.api.errors import ApiError
+from airflow_provider_apify.client.settings import Settings, Source
+from airflow_provider_apify.client.triggerer import AsyncTransport
+from airflow_provider_apify.client.worker import SyncTransport
 from airflow_provider_apify.emulator import Emulator, Fault
 from airflow_provider_apify.exceptions import ApifyConfigurationError
 from airflow_provider_apify.hooks.apify import ApifyHook
-from airflow_provider_apify.hooks.async_transport import AsyncTransport
-from airflow_provider_apify.hooks.connection import Settings
-from airflow_provider_apify.hooks.sync_transport import SyncTransport
 from airflow_provider_apify.triggers.build import ApifyBuildTrigger
 from demo.__main__ import apify as demo_apify
-from tests.integration.conftest import operator, sensor, start_build
-from tests.network import self_signed
+from rig.network import self_signed
+from tests.integration.conftest import client, operator, sensor, start_build
 from tests.runner import Runner, Supervisor, fire
 
 CONSOLE = "https://console.apify.com/organization/0rgan1zat10n"
-START = api.start_build("~hello-world", version="0.0", tag=None)
+START = builds.start_build("~hello-world", version="0.0", tag=None).request
 
 
 @pytest.fixture(autouse=True)
@@ -54,10 +55,7 @@ def send_in_worker(settings: Settings) -> Any:
 
 def send_in_triggerer(settings: Settings) -> Any:
     async def send() -> Any:
-        async def load() -> Settings:
-            return settings
-
-        transport = AsyncTransport(load)
+        transport = AsyncTransport(Source("apify_default", settings))
         try:
             return await transport.send(START)
         finally:
@@ -183,7 +181,7 @@ def test_credentials_of_the_proxy_are_masked_in_logs(
         supervisor.connections["apify_default"]["extra"] = json.dumps({"proxy": proxy})
     else:
         monkeypatch.setenv("HTTP_PROXY", proxy)
-    assert ApifyHook().settings.proxy == proxy
+    assert ApifyHook()._client.settings.proxy == proxy
     said = f"{proxy} {password} {password.replace('%40', '@')}"
     assert set(redacted(said).split()) == {"***"}
     told = [message.value for message in supervisor.sent if type(message).__name__ == "MaskSecret"]
@@ -192,9 +190,9 @@ def test_credentials_of_the_proxy_are_masked_in_logs(
 
 def redacted(text: str) -> str:
     try:
-        from airflow.sdk.log import redact
+        from airflow.sdk.log import redact  # type: ignore[attr-defined]
     except ImportError:  # before Airflow 3.1
-        from airflow.sdk.execution_time.secrets_masker import redact
+        from airflow.sdk.execution_time.secrets_masker import redact  # type: ignore[no-redef]
     return str(redact(text))
 
 
@@ -211,10 +209,10 @@ def test_a_hook_can_be_copied_and_the_copy_used(
     if used:
         hook.log.info("so that it has a logger")
         hook.get_build(build_id)
-        hook.stopping.set()
+        hook._client.stopping.set()
     twin = duplicate(hook)
     assert apify.token.encode() not in pickle.dumps(hook)
-    assert (twin.apify_conn_id, twin.stopping.is_set()) == ("apify_default", False)
+    assert (twin.apify_conn_id, twin._client.stopping.is_set()) == ("apify_default", False)
     assert twin.get_build(build_id).id == build_id
     twin.close()
     assert hook.get_build(build_id).id == build_id
@@ -246,7 +244,7 @@ def test_every_link_of_a_build_begins_with_the_field(
 
     outcome = runner.run_to_end(task)
     assert outcome.state == "success"
-    assert outcome.xcoms["summary"]["console_url"] == outcome.xcoms["_link_ApifyBuildLink"] == link(apify, base)
+    assert outcome.xcoms["summary"]["console_url"] == outcome.xcoms["_link_ApifyConsoleLink"] == link(apify, base)
     assert link(apify, base) in capsys.readouterr().out
     (ended,) = [message for message in supervisor.sent if type(message).__name__ == "SucceedTask"][-1:]
     assert [event["extra"]["console_url"] for event in ended.outlet_events] == [link(apify, base)]
@@ -254,7 +252,7 @@ def test_every_link_of_a_build_begins_with_the_field(
     waiting = Runner(supervisor).run_to_end(
         lambda: sensor(apify.builds[0]["id"], deferrable=deferrable, poke_interval=0.1)
     )
-    assert waiting.xcoms["summary"]["console_url"] == waiting.xcoms["_link_ApifyBuildLink"] == link(apify, base)
+    assert waiting.xcoms["summary"]["console_url"] == waiting.xcoms["_link_ApifyConsoleLink"] == link(apify, base)
 
 
 @pytest.mark.parametrize("deferrable", [False, True], ids=["worker", "deferred"])
@@ -295,7 +293,7 @@ def test_without_the_field_the_link_is_what_apify_says(
     apify.add_fault(
         Fault("status", status=200, body={"data": {**apify.builds[0], "consoleUrl": stated}}, method="GET", times=None)
     )
-    assert asyncio.run(hook.wait_for_build_async(build_id, deadline=None)).console_url == expected
+    assert asyncio.run(client().wait_async(BUILD, build_id, deadline=None)).console_url == expected
 
 
 def test_the_demos_link_opens_the_page_of_its_build(
@@ -306,7 +304,7 @@ def test_the_demos_link_opens_the_page_of_its_build(
     with demo_apify(False) as where:
         supervisor.connections["apify_default"] = where.connection
         outcome = runner.run(operator(where.actor))
-        page, _, fragment = outcome.xcoms["_link_ApifyBuildLink"].partition("#")
+        page, _, fragment = outcome.xcoms["_link_ApifyConsoleLink"].partition("#")
         shown = httpx.get(page, timeout=10, trust_env=False)
     assert (shown.status_code, fragment) == (200, "/builds/0.0.1")
     assert f'<article id="{fragment}">' in shown.text

@@ -72,7 +72,8 @@ def test_a_pipe_gets_plain_lines(env: dict[str, str]) -> None:
 def assert_plain(shown: str) -> None:
     assert control_characters(shown) == set()
     first, second = shown.splitlines()
-    assert first == "    0 s  label a line " + "that is long " * 20
+    # Older releases of rich keep the blank at the end.
+    assert first.rstrip() == "    0 s  label a line " + "that is long " * 19 + "that is long"
     assert second == "[brackets] and 12.5 s"
 
 

@@ -10,17 +10,20 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_apify.api.builds import BUILD
+from airflow_provider_apify.api.endpoints import Answer, Request
 from airflow_provider_apify.api.errors import ApiError
+from airflow_provider_apify.client.polls import shared_polls
 from airflow_provider_apify.emulator import Actor, Emulator, Fault
 from airflow_provider_apify.exceptions import (
     ApifyApiError,
-    ApifyBuildTimeout,
     ApifyCapacityError,
     ApifyConfigurationError,
     ApifyConnectionNotFoundError,
+    ApifyJobTimeout,
 )
 from airflow_provider_apify.hooks.apify import ApifyHook
-from tests.integration.conftest import start_build, starts
+from tests.integration.conftest import client, start_build, starts
 from tests.runner import Supervisor
 
 OPENAPI = Path(__file__).resolve().parents[3] / "shared" / "apify-openapi.json"
@@ -52,7 +55,8 @@ def test_every_parameter_of_a_start_reaches_apify(hook: ApifyHook, apify: Emulat
     (request,) = apify.requests
     assert request.query == "version=0.0&tag=beta&useCache=true&betaPackages=false&waitForFinish=5"
     assert build.status == "SUCCEEDED"
-    assert build.options and (build.options["useCache"], build.options["betaPackages"]) == (True, False)
+    options = build.raw["options"]
+    assert (options["useCache"], options["betaPackages"]) == (True, False)
 
 
 @pytest.mark.parametrize(
@@ -214,7 +218,7 @@ def test_a_netrc_entry_changes_nothing(
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("NETRC", str(netrc))
     build = hook.start_build("~hello-world", version="0.0")
-    asyncio.run(ApifyHook().wait_for_build_async(build.id, deadline=None))
+    asyncio.run(client().wait_async(BUILD, build.id, deadline=None))
     assert all(request.authorized and request.status in (200, 201) for request in apify.requests)
 
 
@@ -222,7 +226,7 @@ def test_every_request_says_who_asks(hook: ApifyHook, apify: Emulator) -> None:
     import asyncio
 
     build = hook.start_build("~hello-world", version="0.0", fingerprint="airflow/x.1")
-    asyncio.run(ApifyHook().wait_for_build_async(build.id, deadline=None))
+    asyncio.run(client().wait_async(BUILD, build.id, deadline=None))
     for request in apify.requests:
         assert request.headers["x-apify-integration-platform"] == "airflow"
         assert request.headers["user-agent"].startswith("airflow-provider-apify/")
@@ -255,20 +259,20 @@ def test_an_answer_that_trickles_is_given_up(
     apify.add_fault(Fault("drip", method="GET", path="/v2/actor-builds/*", seconds=30))
     with pytest.raises(ApiError, match=r"trickles in too slowly|no answer came in time"):
         if how == "worker":
-            hook.get_build(build_id, attempts=1)
+            client().get(BUILD, build_id, attempts=1)
         else:
-            asyncio.run(look(hook, build_id))
+            asyncio.run(look(build_id))
 
 
-async def look(hook: ApifyHook, build_id: str) -> None:
-    async with hook.shared_transport() as transport:
-        await transport.ask(build_id, 0)
+async def look(build_id: str) -> None:
+    async with shared_polls("apify_default") as polls:
+        await polls.ask(BUILD, build_id, 0)
 
 
 def test_a_redirect_is_not_followed(hook: ApifyHook, apify: Emulator) -> None:
     apify.add_fault(Fault("status", status=302, headers={"Location": "http://127.0.0.1:9/"}, times=None))
     with pytest.raises(ApifyApiError, match="redirects elsewhere"):
-        hook.get_build("x", attempts=1)
+        client().get(BUILD, "x", attempts=1)
 
 
 def test_versions_are_chosen_by_tag(hook: ApifyHook, apify: Emulator) -> None:
@@ -279,7 +283,7 @@ def test_versions_are_chosen_by_tag(hook: ApifyHook, apify: Emulator) -> None:
 def test_a_timeout_of_zero_looks_once(hook: ApifyHook, apify: Emulator) -> None:
     build = hook.start_build("~slow-build", version="0.0")
     apify.clear_ledger()
-    with pytest.raises(ApifyBuildTimeout):
+    with pytest.raises(ApifyJobTimeout):
         hook.wait_for_build(build.id, timeout=0)
     assert len(apify.requests) == 1
 
@@ -317,3 +321,153 @@ def test_what_is_sent_is_in_apifys_definition(hook: ApifyHook, apify: Emulator) 
         }
         sent = {part.split("=")[0] for part in request.query.split("&") if part}
         assert all(any(name.lower() in known.lower() for known in documented) for name in sent), (sent, documented)
+
+
+# -- any request --------------------------------------------------------------------------------------------------
+
+
+def test_any_request_of_the_api_can_be_sent(hook: ApifyHook, apify: Emulator) -> None:
+    assert "maxConcurrentActorJobs" in hook.request("GET", "/v2/users/me/limits")["limits"]
+    changed = hook.request("PUT", "/v2/acts/~hello-world", json={"title": "č"})
+    assert changed["title"] == "č"
+    assert hook.request("put", "/v2/acts/~hello-world", data='{"title": "ř"}')["title"] == "ř"
+    started = hook.request(
+        "POST", "/v2/acts/~hello-world/builds", query={"version": "0.0", "useCache": True, "tag": None}
+    )
+    assert apify.requests[-1].query == "version=0.0&useCache=true"
+    hook.wait_for_build(started["id"])
+    assert hook.request("GET", f"/v2/actor-builds/{started['id']}/log").startswith("2")
+    hook.request("PUT", "/v2/acts/~hello-world", json={"taggedBuilds": {"latest": None}})
+    assert hook.request("DELETE", f"/v2/actor-builds/{started['id']}") is None
+    assert all(request.authorized for request in apify.requests)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "",
+        "v2/users/me",
+        "/v3/users/me",
+        ".evil.example/v2/users/me",
+        "@evil.example/v2/users/me",
+        ":80@evil.example/v2/x",
+        "//evil.example/v2/x",
+        "https://evil.example/v2/x",
+        "/v2/../../x",
+        "/v2/%2e%2e/x",
+        "/v2/x?token=y",
+        "/v2/x#y",
+        "/v2/x\r\nX-Evil: 1",
+        "/v2/x y",
+        "/v2/\\evil.example",
+        "/v2/č",
+    ],
+)
+def test_a_request_that_would_lead_elsewhere_is_not_sent(path: str, hook: ApifyHook, apify: Emulator) -> None:
+    with pytest.raises(ApifyConfigurationError, match=r"path must begin with /v2/.*give the query as query="):
+        hook.request("GET", path)
+    assert apify.requests == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"json": {}, "data": b""}, "json and data"),
+        ({"json": {1, 2}}, "JSON"),
+        ({"method": "CONNECT"}, "method must be"),
+    ],
+)
+def test_a_request_with_odd_arguments_is_not_sent(
+    arguments: dict[str, Any], named: str, hook: ApifyHook, apify: Emulator
+) -> None:
+    with pytest.raises(ApifyConfigurationError, match=named):
+        hook.request(**{"method": "POST", "path": "/v2/acts", **arguments})
+    assert apify.requests == []
+
+
+def test_of_any_requests_only_a_post_is_not_repeated(hook: ApifyHook, apify: Emulator) -> None:
+    apify.add_fault(Fault("status", status=500, method="GET"))
+    hook.request("GET", "/v2/users/me/limits")
+    assert len(apify.requests) == 2
+    apify.add_fault(Fault("status", status=500, method="POST"))
+    with pytest.raises(ApifyApiError) as raised:
+        hook.request("POST", "/v2/acts/~hello-world/builds", query={"version": "0.0"})
+    assert raised.value.outcome_unknown
+    assert len(apify.requests) == 3
+
+
+@pytest.mark.parametrize(
+    ("body", "answer"),
+    [('[{"a": 1}]', [{"a": 1}]), ('{"a": 1}', {"a": 1}), ("plain", "plain"), ("7", 7), ("", None)],
+)
+def test_an_answer_to_any_request_without_data_is_given_as_it_is(
+    body: str, answer: Any, hook: ApifyHook, apify: Emulator
+) -> None:
+    apify.add_fault(Fault("status", status=200, body=body))
+    assert hook.request("GET", "/v2/datasets/x/items") == answer
+
+
+RECORD = "/v2/key-value-stores/s/records/OUTPUT"
+
+
+def test_a_record_is_got_from_where_apify_has_put_it(hook: ApifyHook, apify: Emulator) -> None:
+    apify.add_fault(Fault("status", status=302, headers={"Location": f"{apify.url}/v2/users/me?token={apify.token}"}))
+    assert hook.request("GET", RECORD)["username"] == "emulator"
+    apify.add_fault(Fault("status", status=200, body="as it is"))
+    assert hook.request("GET", RECORD) == "as it is"
+
+
+def test_the_store_of_a_record_does_not_get_the_token(hook: ApifyHook, apify: Emulator) -> None:
+    elsewhere = f"{apify.url}/v2/acts/~hello-world?signature=secret"
+    apify.add_fault(Fault("status", status=302, headers={"Location": elsewhere}))
+    with pytest.raises(ApifyApiError) as raised:
+        hook.request("GET", RECORD)
+    assert [request.authorized for request in apify.requests] == [True, False]
+    assert "secret" not in str(raised.value) and "signature" not in repr(raised.value)
+
+
+@pytest.mark.parametrize("address", ["ftp://127.0.0.1/x", "file:///etc/passwd", "/relative", "//127.0.0.1/x"])
+def test_a_record_behind_an_odd_address_is_not_got(address: str, apify: Emulator, supervisor: Supervisor) -> None:
+    apify.add_fault(Fault("status", status=302, headers={"Location": address}, times=None))
+    with pytest.raises(ApifyApiError, match="not https"):
+        client().call(Request("GET", RECORD, answer=Answer.ANY), str, attempts=1)
+
+
+def test_only_a_get_is_redirected(apify: Emulator, supervisor: Supervisor) -> None:
+    apify.add_fault(Fault("status", status=302, headers={"Location": f"{apify.url}/x"}, times=None))
+    with pytest.raises(ApifyApiError, match="redirects elsewhere"):
+        client().call(Request("PUT", RECORD, answer=Answer.ANY), str, attempts=1)
+
+
+@pytest.mark.parametrize("seconds", [1.5, True, 61, "60"])
+def test_a_long_poll_by_any_request_has_its_limits(seconds: object, hook: ApifyHook, apify: Emulator) -> None:
+    with pytest.raises(ApifyConfigurationError, match="whole number of seconds from 0 to 60"):
+        hook.request("GET", "/v2/actor-builds/x", query={"waitForFinish": seconds})
+    assert apify.requests == []
+
+
+def test_a_value_error_of_the_callers_own_stays_one(hook: ApifyHook, apify: Emulator) -> None:
+    def refuse(build: object) -> None:
+        raise ValueError("my own")
+
+    apify.build_seconds = 60
+    with pytest.raises(ValueError, match="my own") as raised:
+        hook.wait_for_build(start_build(apify), timeout=0.5, on_status=refuse)
+    assert type(raised.value) is ValueError
+
+
+def test_closed_it_reads_the_connection_again(hook: ApifyHook, apify: Emulator, supervisor: Supervisor) -> None:
+    hook.get_actor("~hello-world")
+    supervisor.connections["apify_default"]["password"] = apify.token = "rotated"
+    hook.close()
+    hook.get_actor("~hello-world")
+    assert all(request.authorized for request in apify.requests)
+
+
+def test_a_subclass_may_read_the_connection_its_own_way(apify: Emulator, supervisor: Supervisor) -> None:
+    class Other(ApifyHook):
+        @classmethod
+        def get_connection(cls, conn_id: str) -> Any:
+            return super().get_connection("apify_default")
+
+    assert Other("no-such-connection").get_actor("~hello-world").name == "hello-world"

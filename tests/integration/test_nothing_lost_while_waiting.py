@@ -11,11 +11,14 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_apify import compat
+from airflow_provider_apify.api.builds import BUILD
+from airflow_provider_apify.client import polls
 from airflow_provider_apify.emulator import Emulator
-from airflow_provider_apify.exceptions import ApifyApiError, ApifyBuildTimeout
+from airflow_provider_apify.exceptions import ApifyApiError, ApifyJobTimeout
 from airflow_provider_apify.hooks.apify import ApifyHook
-from airflow_provider_apify.triggers.build import EARLIEST_EVENT
-from tests.integration.conftest import sensor, start_build
+from airflow_provider_apify.lifecycle.deferral import EARLIEST_EVENT
+from tests.integration.conftest import client, sensor, start_build
 from tests.runner import RUN_ID, Runner, Supervisor
 
 
@@ -31,7 +34,7 @@ def wait_sync(build_id: str, timeout: float | None) -> Any:
 
 def wait_async(build_id: str, timeout: float | None) -> Any:
     deadline = None if timeout is None else time.time() + timeout
-    return asyncio.run(ApifyHook().wait_for_build_async(build_id, deadline=deadline))
+    return asyncio.run(client().wait_async(BUILD, build_id, deadline=deadline))
 
 
 TRANSPORTS = pytest.mark.parametrize("wait", [wait_sync, wait_async], ids=["worker", "triggerer"])
@@ -65,16 +68,16 @@ def test_a_connection_that_takes_long_to_read_does_not_move_the_deadline(
     apify: Emulator, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As from a busy triggerer, which answered after 21 s."""
-    load = ApifyHook._load_settings_async
+    off_the_loop = compat.off_the_loop
 
-    async def load_slowly(hook: ApifyHook) -> Any:
+    async def slowly(call: Callable[[], Any]) -> Any:
         await asyncio.sleep(3)
-        return await load(hook)
+        return await off_the_loop(call)
 
-    monkeypatch.setattr(ApifyHook, "_load_settings_async", load_slowly)
+    monkeypatch.setattr(compat, "off_the_loop", slowly)
     apify.build_seconds = 60
     build_id = start_build(apify)
-    with pytest.raises(ApifyBuildTimeout):
+    with pytest.raises(ApifyJobTimeout):
         wait_async(build_id, 4)
     assert [request.query for request in apify.requests if "waitForFinish" in request.query] == ["waitForFinish=1"]
 
@@ -83,7 +86,7 @@ def test_a_connection_that_takes_long_to_read_does_not_move_the_deadline(
 def test_a_token_rotated_while_waiting_is_picked_up(
     wait: Callable[..., Any], apify: Emulator, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("airflow_provider_apify.hooks.apify._TOKEN_AGE", 0.1)
+    monkeypatch.setattr("airflow_provider_apify.client.settings.RENEW_AFTER", 0.1)
     supervisor.connections["apify_default"]["extra"] = '{"wait_seconds": 1}'
     apify.build_seconds = 7
     build_id = start_build(apify)
@@ -126,7 +129,7 @@ def test_the_deadline_ends_the_wait_and_leaves_the_build(
 ) -> None:
     apify.build_seconds = 30
     build_id = start_build(apify)
-    with pytest.raises(ApifyBuildTimeout, match="RUNNING"):
+    with pytest.raises(ApifyJobTimeout, match="RUNNING"):
         wait(build_id, 1.0)
     assert apify.builds[0]["status"] == "RUNNING"
 
@@ -143,24 +146,23 @@ def test_a_build_costs_one_request_a_minute_and_is_noticed_at_once(
 
 
 def test_triggers_of_a_loop_share_one_session_and_leave_none_open(apify: Emulator, supervisor: Supervisor) -> None:
-    from airflow_provider_apify.hooks import async_transport
-
+    apify.build_seconds = 2
     ids = [start_build(apify) for _ in range(10)]
     seen: set[int] = set()
 
     async def wait(build_id: str) -> None:
-        hook = ApifyHook()
-        async with hook.shared_transport() as transport:
-            seen.add(id(transport))
-            await hook.wait_for_build_async(build_id, deadline=None)
+        async with polls.shared_polls("apify_default") as shared:
+            seen.add(id(shared))
+            await client().wait_async(BUILD, build_id, deadline=None)
 
     async def all_of_them() -> None:
         tasks = [asyncio.create_task(wait(build_id)) for build_id in ids]
-        await asyncio.sleep(0.05)
+        while not any("waitForFinish" in request.query for request in apify.requests):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
         tasks[0].cancel()  # one that goes takes no other with it
         results = await asyncio.gather(*tasks, return_exceptions=True)
         assert [type(result).__name__ for result in results] == ["CancelledError"] + ["NoneType"] * 9
-        assert async_transport._transports[asyncio.get_running_loop()] == {}
+        assert polls._shared[asyncio.get_running_loop()] == {}
 
     asyncio.run(all_of_them())
     assert len(seen) == 1
@@ -205,7 +207,7 @@ def test_no_event_is_sent_within_seconds_of_the_deferral(
 def test_an_event_is_held_back_no_longer_than_that_where_clocks_differ(
     apify: Emulator, supervisor: Supervisor, runner: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("airflow_provider_apify.triggers.build.EARLIEST_EVENT", 1.0)
+    monkeypatch.setattr("airflow_provider_apify.triggers.job.EARLIEST_EVENT", 1.0)
     trigger = runner.run(sensor(start_build(apify), deferrable=True)).trigger
     run_by_a_triggerer(trigger)
     trigger.not_before = time.time() + 3600

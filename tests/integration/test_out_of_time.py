@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_apify import deferral
 from airflow_provider_apify.emulator import Emulator, Fault
+from airflow_provider_apify.jobs.wait import PATIENCE
+from airflow_provider_apify.lifecycle import deferral
 from tests.features import START_DATE
 from tests.integration.conftest import ended, operator, sensor, start_build, statuses
 from tests.runner import Outcome, Runner, Supervisor, fire
@@ -28,7 +29,7 @@ DELAYS: dict[str, tuple[Fault | None, bool]] = {
         False,
     ),
 }
-LIMITS = {"timeout": 3.5, "execution_timeout": dt.timedelta(seconds=3.5)}
+LIMITS: dict[str, Any] = {"timeout": 3.5, "execution_timeout": dt.timedelta(seconds=3.5)}
 WAYS = pytest.mark.parametrize("deferrable", [False, True], ids=["worker", "deferred"])
 
 
@@ -73,7 +74,7 @@ def test_an_operator_has_one_deadline_a_try(
         options["wait_for_finish"] = 2
     task = partial(operator, wait_for_completion=True, deferrable=deferrable, **options)
     outcome, at_least, at_most = run_to_the_limit(apify, runner, task)
-    assert type(outcome.error).__name__ == ("ApifyBuildTimeout" if limit == "timeout" else "AirflowTaskTimeout")
+    assert type(outcome.error).__name__ == ("ApifyJobTimeout" if limit == "timeout" else "AirflowTaskTimeout")
     due = 3.5 if known or limit == "execution_timeout" else 5.5
     assert due - 0.1 < at_least
     assert at_most < due + 1.8
@@ -84,9 +85,14 @@ def test_an_operator_has_one_deadline_a_try(
 @WAYS
 def test_a_short_timeout_cuts_wait_for_finish(deferrable: bool, apify: Emulator, runner: Runner) -> None:
     begun = time.monotonic()
-    options = {"wait_for_completion": True, "deferrable": deferrable, "timeout": 1, "wait_for_finish": 20}
+    options: dict[str, Any] = {
+        "wait_for_completion": True,
+        "deferrable": deferrable,
+        "timeout": 1,
+        "wait_for_finish": 20,
+    }
     outcome = runner.run_to_end(lambda: operator(**options))
-    assert type(outcome.error).__name__ == "ApifyBuildTimeout"
+    assert type(outcome.error).__name__ == "ApifyJobTimeout"
     assert time.monotonic() - begun < 10
 
 
@@ -97,7 +103,7 @@ def test_the_first_look_of_a_sensor_counts(limit: str, deferrable: bool, apify: 
     apify.add_fault(Fault("delay", method="GET", path="/v2/actor-builds/*", seconds=2))
     options: dict[str, Any] = {"deferrable": deferrable, limit: LIMITS[limit]}
     outcome, at_least, at_most = run_to_the_limit(apify, runner, partial(sensor, build_id, **options))
-    assert type(outcome.error).__name__ == ("ApifyBuildSensorTimeout" if limit == "timeout" else "AirflowTaskTimeout")
+    assert type(outcome.error).__name__ == ("ApifyJobSensorTimeout" if limit == "timeout" else "AirflowTaskTimeout")
     assert at_least > 3.4
     assert at_most < 5.3
 
@@ -112,7 +118,7 @@ UNFORESEEN: dict[str, Any] = {
 }
 OUT_OF_TIME: dict[str, Any] = {
     "next_method": "execute_complete",
-    "next_kwargs": {"event": {"status": "error", "exception": "ApifyBuildTimeout", "message": "it could not be seen"}},
+    "next_kwargs": {"event": {"status": "error", "exception": "ApifyJobTimeout", "message": "it could not be seen"}},
 }
 
 
@@ -122,6 +128,7 @@ def deferred(request: pytest.FixtureRequest, apify: Emulator, runner: Runner) ->
 
     def defer_and_resume(resume: dict[str, Any], meanwhile: Callable[[], object] = bool, **options: Any) -> Outcome:
         options = {"deferrable": True, "timeout": 60, **options}
+        task: Callable[[], Any]
         if request.param == "operator":
             task = partial(operator, wait_for_completion=True, **options)
         else:
@@ -161,9 +168,9 @@ def test_an_unfinished_build_is_out_of_time(
     assert time.monotonic() - begun < 3, "one look"
     assert "not ended within the task's timeout; it is " in str(outcome.error)
     of_sensor = "sensor" in request.node.name
-    name = "AirflowTaskTimeout" if "execution" in limit else f"ApifyBuild{'Sensor' * of_sensor}Timeout"
+    name = "AirflowTaskTimeout" if "execution" in limit else f"ApifyJob{'Sensor' * of_sensor}Timeout"
     assert type(outcome.error).__name__ == name
-    assert outcome.state == ("up_for_retry" if retries and name != "ApifyBuildSensorTimeout" else "failed")
+    assert outcome.state == ("up_for_retry" if retries and name != "ApifyJobSensorTimeout" else "failed")
     assert is_aborted(apify, request)
 
 
@@ -177,7 +184,7 @@ def test_a_build_that_cannot_be_seen_gets_a_minute(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """And one that is seen within it, and has ended, is no time-out."""
-    assert deferral.PATIENCE == 60
+    assert PATIENCE == 60
     monkeypatch.setattr(deferral, "PATIENCE", 2.0)
     begun = time.monotonic()
 
@@ -191,7 +198,7 @@ def test_a_build_that_cannot_be_seen_gets_a_minute(
     if seconds == 1:
         assert (outcome.state, outcome.error) == ("success", None)
     else:
-        assert type(outcome.error).__name__ in ("ApifyBuildTimeout", "ApifyBuildSensorTimeout")
+        assert type(outcome.error).__name__ in ("ApifyJobTimeout", "ApifyJobSensorTimeout")
         assert "it could not be seen.\nApify answered GET" in str(outcome.error)
         assert 2 <= time.monotonic() - begun < 8
 
@@ -208,11 +215,16 @@ def test_an_outage_at_the_deadline_is_no_time_out(
         apify.add_fault(Fault("status", status=503, method="GET", path="/v2/actor-builds/*", times=None))
         threading.Timer(seconds, apify.clear_faults).start()
 
+    task: Callable[[], Any]
     if "operator" in way:
         task = partial(operator, wait_for_completion=True, deferrable="deferred" in way, timeout=2)
         outage(5)
     else:
-        options = {"worker": {}, "deferred": {"deferrable": True}, "reschedule": {"mode": way, "poke_interval": 0.5}}
+        options: dict[str, dict[str, Any]] = {
+            "worker": {},
+            "deferred": {"deferrable": True},
+            "reschedule": {"mode": way, "poke_interval": 0.5},
+        }
         task = partial(sensor, start_build(apify), timeout=2, **options[way])
         outage(4)
     outcome = runner.run_to_end(task)

@@ -6,10 +6,12 @@ import datetime as dt
 from typing import Any
 
 import pytest
+from airflow.sdk.exceptions import ErrorType
+from airflow.sdk.execution_time.comms import ErrorResponse
 
 from airflow_provider_apify.emulator import Emulator, Fault
 from tests.integration.conftest import ended, operator, sensor, start_build
-from tests.runner import ErrorResponse, ErrorType, Runner, Supervisor
+from tests.runner import Runner, Supervisor
 
 SENSOR_MODES: dict[str, dict[str, Any]] = {
     "worker": {"mode": "poke"},
@@ -31,7 +33,7 @@ SCENARIOS: dict[str, tuple[str, bool, str, str | None, str | None]] = {
     "fails at once": ("always-fails", True, "failed", "ApifyBuildFailedFinal", "ApifyBuildFailed"),
     "fails later": ("always-fails", False, "failed", "ApifyBuildFailedFinal", "ApifyBuildFailed"),
     "is timed out by Apify": ("times-out", False, "failed", "ApifyBuildFailedFinal", "ApifyBuildFailed"),
-    "outlasts the timeout": ("slow-build", False, "failed", "ApifyBuildSensorTimeout", "ApifyBuildTimeout"),
+    "outlasts the timeout": ("slow-build", False, "failed", "ApifyJobSensorTimeout", "ApifyJobTimeout"),
     "401": ("hello-world", False, "failed", "ApifyAuthenticationError", "ApifyAuthenticationError"),
 }
 
@@ -48,7 +50,7 @@ def expected_xcoms(build: dict[str, Any], name: str, *, awaits_tag: bool) -> dic
         "build_id": build["id"],
         "build_number": build["buildNumber"],
         "actor_id": build["actId"],
-        "_link_ApifyBuildLink": url,
+        "_link_ApifyConsoleLink": url,
     }
     if build["finishedAt"]:
         xcoms["stats"] = build["stats"]
@@ -217,7 +219,7 @@ def check(
     assert outcome.state == state
     xcoms = {key: value for key, value in outcome.xcoms.items() if key != "return_value"}
     if exception == "ApifyAuthenticationError":
-        assert xcoms == {"_link_ApifyBuildLink": ""}
+        assert xcoms == {"_link_ApifyConsoleLink": ""}
     else:
         assert xcoms == expected_xcoms(build, actor, awaits_tag=awaits_tag)
     if state == "success":

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_apify import outcome
 from airflow_provider_apify.emulator import Actor, Emulator, Fault
+from airflow_provider_apify.lifecycle import tag_seen
 from tests.integration.conftest import operator, sensor, start_build
 from tests.runner import Runner
 
-ACTOR = {"method": "GET", "path": "/v2/acts/*"}
+ACTOR: dict[str, Any] = {"method": "GET", "path": "/v2/acts/*"}
 PATHS: dict[str, dict[str, Any]] = {
     "in the worker": {"wait_for_completion": True},
     "deferred": {"wait_for_completion": True, "deferrable": True},
@@ -22,7 +22,7 @@ PATHS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture(params=PATHS.values(), ids=PATHS)
+@pytest.fixture(params=PATHS.values(), ids=list(PATHS))
 def build(request: pytest.FixtureRequest, runner: Runner) -> Callable[..., Any]:
     """Run a build on each way of waiting, and give its outcome."""
     return lambda actor="~hello-world", **options: runner.run_to_end(
@@ -54,7 +54,7 @@ def apify_time(text: str) -> float:
 def test_a_tag_that_does_not_come_is_a_warning(
     build: Callable[..., Any], apify: Emulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(outcome, "TAG_LIMIT", 2.0)
+    monkeypatch.setattr(tag_seen, "TAG_LIMIT", 2.0)
     apify.tag_seconds = 60
     assert seen(build()) == ("hello-world", "latest", False)
     assert "The tag 'latest' of Actor hello-world is not on build 0.0.1 yet" in capsys.readouterr().out
@@ -104,7 +104,7 @@ def test_no_trouble_with_the_actor_fails_the_task(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(outcome, "TAG_LIMIT", 2.0)
+    monkeypatch.setattr(tag_seen, "TAG_LIMIT", 2.0)
     apify.add_fault(trouble)
     assert seen(build(tag="candidate")) == (None, "candidate", None)
     assert f"Actor {apify.builds[0]['actId']} could not be read" in capsys.readouterr().out

@@ -7,15 +7,18 @@ import json
 import traceback
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 
-from airflow_provider_apify.api import requests as api
+from airflow_provider_apify.api import builds, endpoints
+from airflow_provider_apify.api.builds import BUILD
+from airflow_provider_apify.client.polls import shared_polls
 from airflow_provider_apify.emulator import Emulator, Fault
 from airflow_provider_apify.hooks.apify import ApifyHook
-from airflow_provider_apify.operators.hold import Hold
-from tests.integration.conftest import operator, sensor, start_build
+from airflow_provider_apify.lifecycle.hold import Hold
+from tests.integration.conftest import client, operator, sensor, start_build
 from tests.runner import Runner, Supervisor
 
 CANARY = "apify_api_CANARY0aVtGzQ7yXk2mW9sPdL4hNcR"
@@ -68,16 +71,16 @@ def test_no_error_tells_the_token(fault: Fault, apify: Emulator, supervisor: Sup
 
     def call_async() -> Any:
         async def send() -> None:
-            async with hook.shared_transport() as transport:
-                await transport.send(api.get_build(build_id))
+            async with shared_polls("apify_default") as polls:
+                await polls.transport.send(endpoints.get_job(BUILD, build_id))
 
         return asyncio.run(send())
 
     calls = [
-        lambda: hook.get_build(build_id, attempts=1),
-        lambda: hook.list_builds("~hello-world", attempts=1),
-        lambda: hook.get_build_log(build_id, attempts=1),
-        lambda: hook.abort_build(build_id, attempts=1),
+        lambda: client().get(BUILD, build_id, attempts=1),
+        lambda: client().list_jobs(BUILD, builds.collection("~hello-world"), attempts=1),
+        lambda: client().log_tail(BUILD, build_id, attempts=1),
+        lambda: client().abort(BUILD, build_id, attempts=1),
         lambda: hook.start_build("~hello-world", version="0.0"),
         call_async,
     ]
@@ -113,9 +116,11 @@ def test_no_repr_tells_the_token(apify: Emulator, supervisor: Supervisor, runner
     hook = ApifyHook()
     build = hook.wait_for_build(outcome.xcoms["build_id"])
     task = operator()
-    task._hold = Hold(hook, runner.task_instance(task), hook.log, abort=True)
-    public: list[object] = [hook, hook.settings, hook.quick(), build, build.summary(), task, sensor("x"), task._hold]
-    public += [outcome.trigger, outcome.trigger.serialize(), outcome.message, hook._transport, hook._transport._session]  # type: ignore[union-attr]
+    used = hook._client
+    task._hold = Hold(used, BUILD, runner.task_instance(task), hook.log, abort=True)
+    public: list[object] = [hook, used, used.impatient(), used.settings, used._source, used._transport]
+    public += [build, build.summary(), task, sensor("x"), task._hold, used._transport._session]  # type: ignore[union-attr]
+    public += [outcome.trigger, outcome.trigger.serialize(), outcome.message]
     for thing in public:
         assert not holds_token(f"{thing!r} {thing}"), type(thing)
     assert not holds_token(repr(vars(outcome.trigger)))
@@ -125,9 +130,7 @@ def test_nothing_that_is_stored_or_sent_tells_the_token(apify: Emulator, supervi
     for deferrable in (False, True):
         for actor in ("~hello-world", "~always-fails", "~no-such-actor"):
             runner = Runner(supervisor)
-            outcome = runner.run_to_end(
-                lambda actor=actor, way=deferrable: operator(actor, wait_for_completion=True, deferrable=way)
-            )
+            outcome = runner.run_to_end(partial(operator, actor, wait_for_completion=True, deferrable=deferrable))
             assert not holds_token(json.dumps(outcome.events))
     # Airflow's own request to mask it names it, and goes no further than the supervisor.
     sent = [message for message in supervisor.sent if type(message).__name__ != "MaskSecret"]
@@ -153,7 +156,7 @@ def test_no_field_of_the_connection_changes_the_request(
     else:
         connection[field] = connection[field] + nasty
     with pytest.raises(Exception) as raised:
-        ApifyHook().get_build("x", attempts=1)
+        client().get(BUILD, "x", attempts=1)
     assert not [text for text in texts(raised.value) if holds_token(text)]
     for request in apify.requests:
         assert (request.method, request.path, request.query) == ("GET", "/v2/actor-builds/x", "")

@@ -29,12 +29,12 @@ RELEASES = {path.stem: json.loads(path.read_text()) for path in Path(__file__).w
 ENDS = {
     "succeeded": (("success", None), ("success", None)),
     "failed": (("up_for_retry", "ApifyBuildFailed"), ("failed", "ApifyBuildFailedFinal")),
-    "deadline": (("up_for_retry", "ApifyBuildTimeout"), ("failed", "ApifyBuildSensorTimeout")),
+    "deadline": (("up_for_retry", "ApifyJobTimeout"), ("failed", "ApifyJobSensorTimeout")),
     "gone": (("failed", "ApifyNotFoundError"), ("failed", "ApifyNotFoundError")),
 }
 
 
-@pytest.fixture(params=RELEASES.values(), ids=RELEASES)
+@pytest.fixture(params=RELEASES.values(), ids=list(RELEASES))
 def left(request: pytest.FixtureRequest) -> dict[str, Any]:
     """What a release has left behind."""
     return dict(request.param)

@@ -18,12 +18,14 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_apify.api.builds import BUILD
 from airflow_provider_apify.emulator import Emulator, Fault
-from airflow_provider_apify.exceptions import ApifyBuildTimeout
+from airflow_provider_apify.exceptions import ApifyJobTimeout
 from airflow_provider_apify.hooks.apify import ApifyHook
 from airflow_provider_apify.jobs import wait
-from tests.integration.conftest import operator, sensor, start_build, starts
-from tests.network import Gate, self_signed
+from rig.network import Gate, self_signed
+from tests.features import STORE
+from tests.integration.conftest import client, operator, sensor, start_build, starts
 from tests.rows import builds_are
 from tests.runner import Runner, Supervisor
 
@@ -250,10 +252,10 @@ def test_a_certificate_is_waited_out_while_a_build_is_polled(
     """As while a company's proxy has its certificate renewed."""
     with Emulator(ssl_certfile=certificate) as other:
         supervisor.connections["apify_default"]["host"] = other.url
-        with pytest.raises(ApifyBuildTimeout, match=r"it could not be seen.\n.*certificate"):
+        with pytest.raises(ApifyJobTimeout, match=r"it could not be seen.\n.*certificate"):
             ApifyHook().wait_for_build("known", timeout=1)
-        with pytest.raises(ApifyBuildTimeout, match=r"it could not be seen.\n.*certificate"):
-            asyncio.run(ApifyHook().wait_for_build_async("known", deadline=time.time() + 1))
+        with pytest.raises(ApifyJobTimeout, match=r"it could not be seen.\n.*certificate"):
+            asyncio.run(client().wait_async(BUILD, "known", deadline=time.time() + 1))
         runner.reschedules = 1
         assert runner.run(sensor("known", **SENSORS["reschedule"])).state == "up_for_reschedule"
 
@@ -264,7 +266,13 @@ def test_a_build_deleted_while_waiting_fails_the_task_with_its_id(
 ) -> None:
     monkeypatch.setattr("airflow_provider_apify.jobs.wait.MISSING_GRACE", 1.0)
     apify.build_seconds = 30
-    with meanwhile(lambda: (waits(apify), apify.delete_build(apify.builds[0]["id"]), apify.add_fault(CUT))):
+
+    def delete() -> None:
+        waits(apify)
+        apify.delete_build(apify.builds[0]["id"])
+        apify.add_fault(CUT)
+
+    with meanwhile(delete):
         outcome = runner.run_to_end(task_for(phase, retries=3))
     assert outcome.state == "failed"
     assert "record-not-found" in str(outcome.error)
@@ -295,7 +303,7 @@ def test_an_unknown_status_is_waited_out_and_named(
     builds_are(apify, "SUCCEEDED")
 
 
-#: Fields that Apify may leave out, send as null, or add (API §1.3).
+#: The definition of a build requires few fields and lets many be null, and new ones come (docs/apify-api.md).
 SHAPES: dict[str, dict[str, Any] | None] = {
     "nothing but what is certain": {},
     "null everywhere else": None,
@@ -304,6 +312,7 @@ SHAPES: dict[str, dict[str, Any] | None] = {
 }
 
 
+@STORE.needed  # without it, a build that does not say who started it leaves a doubt
 @pytest.mark.parametrize("phase", ["waiting in the worker", "deferred"])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_missing_odd_and_further_fields_do_no_harm(shape: str, phase: str, apify: Emulator, runner: Runner) -> None:

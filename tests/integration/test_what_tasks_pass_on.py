@@ -24,14 +24,14 @@ def test_a_sensor_whose_first_look_fails_passes_all_on_the_same(
         "summary",
         "stats",
         "return_value",
-        "_link_ApifyBuildLink",
+        "_link_ApifyConsoleLink",
     }
-    assert outcome.xcoms["_link_ApifyBuildLink"] == outcome.xcoms["summary"]["console_url"]
+    assert outcome.xcoms["_link_ApifyConsoleLink"] == outcome.xcoms["summary"]["console_url"]
 
 
 def test_without_do_xcom_push_there_is_only_the_link(apify: Emulator, runner: Runner) -> None:
     build_id = start_build(apify)
     outcome = runner.run_to_end(lambda: sensor(build_id, do_xcom_push=False, deferrable=True))
     assert outcome.state == "success"
-    assert outcome.xcoms.keys() == {"_link_ApifyBuildLink"}
-    assert outcome.xcoms["_link_ApifyBuildLink"].startswith("https://console.apify.com/actors/")
+    assert outcome.xcoms.keys() == {"_link_ApifyConsoleLink"}
+    assert outcome.xcoms["_link_ApifyConsoleLink"].startswith("https://console.apify.com/actors/")

@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
-import psutil  # type: ignore[import-untyped,unused-ignore]
+import psutil
 import pytest
 
 from airflow_provider_apify.emulator import Actor, Emulator, Fault
 from airflow_provider_apify.jobs.start import Fingerprint
-from demo.local_airflow import LocalAirflow
+from rig.local_airflow import LocalAirflow
+from rig.tables import table
 from tests.rows import TERMINAL, count_builds
 from tests.system.conftest import CANARY, expected_summary
 from tests.system.test_token_stays_inside import places_of
@@ -115,8 +116,7 @@ def airflow(apify: Emulator) -> Iterator[LocalAirflow]:
     home = Path(tempfile.mkdtemp(prefix="airflow-storm-"))
     env = {"STORM_BUILDS": str(BUILDS), **{f"AIRFLOW__{key}": value for key, value in CALM.items()}}
     with LocalAirflow(home, Path(__file__).with_name("dags"), env=env) as local:
-        connection = {"connection_id": "apify_default", "conn_type": "apify", "host": apify.url, "password": CANARY}
-        local.api("POST", "/connections", json=connection)
+        local.add_connection(host=apify.url, password=CANARY)
         local.wait_for_dag("storm")
         yield local
     shutil.rmtree(home, ignore_errors=True)
@@ -294,14 +294,8 @@ def report(
     fired: Counter[str] = Counter()
     for fault in faults:
         fired[f"{fault.kind} {fault.status}" if fault.kind == "status" else fault.kind] += fault.fired
-    return "\n".join(
-        [
-            "",
-            "  ".join(name for name, _ in columns),
-            "  ".join(f"{value:>{len(name)}}" for name, value in columns),
-            f"{fired.total()} faults: " + ", ".join(f"{kind} {count}" for kind, count in fired.most_common()),
-        ]
-    )
+    faults_fired = f"{fired.total()} faults: " + ", ".join(f"{kind} {count}" for kind, count in fired.most_common())
+    return "\n".join(["", table(list(zip(*columns, strict=True)), ">"), faults_fired])
 
 
 def story(airflow: LocalAirflow, run: str, index: int, tries: int) -> str:

@@ -10,7 +10,6 @@ import signal
 import socketserver
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Generator, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -20,8 +19,8 @@ import httpx
 import pytest
 
 from airflow_provider_apify.emulator import Actor, Emulator
-from airflow_provider_apify.emulator.world import RequestRecord
-from demo.local_airflow import LocalAirflow
+from airflow_provider_apify.emulator.call import RequestRecord
+from rig.local_airflow import LocalAirflow
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -100,8 +99,7 @@ def airflow(
     }
     with LocalAirflow(home, dags, env=env, say=print) as local:
         for connection_id, server in {"apify_default": apify_server, "apify_other": other_apify_server}.items():
-            connection = {"connection_id": connection_id, "conn_type": "apify", "host": server.url, "password": CANARY}
-            local.api("POST", "/connections", json=connection)
+            local.add_connection(host=server.url, password=CANARY, connection_id=connection_id)
         local.wait_for_dag("apify_pipeline_on_build")
         yield local
     shutil.rmtree(home, ignore_errors=True)
@@ -209,14 +207,6 @@ def _actor_id(url: str, name: str) -> str:
     headers = {"Authorization": f"Bearer {CANARY}"}
     answer = httpx.get(f"{url}/v2/acts/~{name}", headers=headers, trust_env=False).raise_for_status()
     return str(answer.json()["data"]["id"])
-
-
-def eventually(probe: Callable[[], bool], what: str, timeout: float = 60) -> None:
-    deadline = time.monotonic() + timeout
-    while not probe():
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"not so within {timeout} s: {what}")
-        time.sleep(0.25)
 
 
 @contextlib.contextmanager

@@ -8,14 +8,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from airflow_provider_apify.emulator import Emulator
-from demo.local_airflow import LocalAirflow
+from rig.local_airflow import LocalAirflow
+from rig.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted(
@@ -134,15 +135,8 @@ def test_ctrl_c_leaves_the_build_to_the_try_that_follows(
     local_apify.build_seconds = 600
     with running(command_line, "dags", "test", "in_worker") as (process, said):
         interrupt(process, local_apify, said)
-        wait_until(lambda: "is left to the next try of this task" in said.read_text())
-        wait_until(lambda: "Continuing with build" in said.read_text())
+        wait_until(lambda: "is left to the next try of this task" in said.read_text(), said.read_text)
+        wait_until(lambda: "Continuing with build" in said.read_text(), said.read_text)
         local_apify.finish_build(local_apify.builds[0]["id"])
         assert process.wait(60) == 0
     assert [build["status"] for build in local_apify.builds] == ["SUCCEEDED"]
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    ends = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < ends
-        time.sleep(0.2)

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from airflow_provider_apify.emulator import Emulator
-from demo.local_airflow import LocalAirflow
+from rig.local_airflow import LocalAirflow
 from tests.system.conftest import CANARY
 
 
@@ -17,7 +17,7 @@ def test_the_form_shows_our_fields_and_hides_the_rest(airflow: LocalAirflow) -> 
     headers = {"Authorization": f"Bearer {token}"}
     forms = httpx.get(f"{airflow.url}/ui/connections/hook_meta", headers=headers, trust_env=False, timeout=30).json()
     (form,) = [form for form in forms if form["connection_type"] == "apify"]
-    declared = {"wait_seconds", "timeout", "connections", "proxy", "ca_bundle", "allow_http", "console_url"}
+    declared = {"wait_seconds", "timeout", "proxy", "ca_bundle", "allow_http", "console_url"}
     assert set(form["extra_fields"]) == declared
     fields = form["standard_fields"]
     assert fields["password"]["title"] == "API token"

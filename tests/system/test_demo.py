@@ -15,7 +15,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from demo import local_airflow
+from rig import local_airflow
+from rig.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -23,7 +24,7 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture
 def demo(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     """The demo, started from a copy: it removes the home of an earlier one, which may still be in use."""
-    for part in ("demo", "example_dags"):
+    for part in ("demo", "example_dags", "rig"):
         shutil.copytree(ROOT / part, tmp_path / part)
     env = {name: value for name, value in os.environ.items() if name not in ("APIFY_TOKEN", "ACTOR")}
     command = [sys.executable, "-m", "demo"]
@@ -32,10 +33,7 @@ def demo(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     ) as process:
         yield process
     # What was told to end may take a moment on a busy machine.
-    deadline = time.monotonic() + 20
-    while left_of(tmp_path) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert left_of(tmp_path) == []
+    wait_until(lambda: not left_of(tmp_path), lambda: f"left: {left_of(tmp_path)}", timeout=20)
 
 
 def left_of(home: Path) -> list[int]:
@@ -89,7 +87,7 @@ def test_a_process_that_was_only_just_started_when_ctrl_c_came_is_killed_too(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(local_airflow.subprocess, "Popen", interrupted)
+        patch.setattr(subprocess, "Popen", interrupted)
         with pytest.raises(KeyboardInterrupt), local_airflow.LocalAirflow(tmp_path, tmp_path):
             pass
     assert left_of(tmp_path) == []

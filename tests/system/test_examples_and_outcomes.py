@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from airflow_provider_apify.emulator import Emulator
-from demo.local_airflow import LocalAirflow
+from rig.local_airflow import LocalAirflow
 from tests.rows import builds_are, count_builds
 from tests.system.conftest import expected_summary
 

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from airflow_provider_apify.emulator import Emulator, Fault
-from demo.local_airflow import LocalAirflow
-from tests.system.conftest import builds_of, eventually
+from rig.local_airflow import LocalAirflow
+from rig.waiting import wait_until
+from tests.system.conftest import builds_of
 
 ROOT = Path(__file__).parents[2]
 
@@ -47,7 +48,7 @@ def test_builds_are_counted(
         return Counter(line for line in statsd if ".apify." in line)
 
     with contextlib.suppress(TimeoutError):
-        eventually(lambda: counted().total() >= sum(expected.values()), "everything is counted", timeout=30)
+        wait_until(lambda: counted().total() >= sum(expected.values()), "everything is counted", timeout=30)
     assert counted() == expected
     documented = re.findall(r"`(apify\.build\.\w+)`", ROOT.joinpath("docs/metrics.md").read_text())
     assert {line.split(",")[0] for line in expected} == {f"airflow.{name}" for name in documented}

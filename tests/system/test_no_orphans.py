@@ -7,13 +7,15 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
 from airflow_provider_apify.emulator import Emulator, Fault
-from demo.local_airflow import LocalAirflow
+from rig.local_airflow import LocalAirflow
+from rig.waiting import wait_until
 from tests.rows import builds_are
-from tests.system.conftest import aborts, build_of, eventually, finish, finish_all, long_polls, seconds
+from tests.system.conftest import aborts, build_of, finish, finish_all, long_polls, seconds
 
 #: Seconds from a task's end, as Airflow says it, to that of its build: the worker hears of it at its next heartbeat.
 IN_WORKER, DEFERRED = 7, 30
@@ -24,7 +26,7 @@ def wait_until_held(dag_id: str, run: str, airflow: LocalAirflow, apify: Emulato
     if dag_id.startswith("deferred"):
         airflow.wait_for_task(dag_id, run, "build", {"deferred"})
     builds_are(apify, "RUNNING")
-    eventually(lambda: long_polls(apify) > 0, "its task waits for it")
+    wait_until(lambda: long_polls(apify) > 0, "its task waits for it")
 
 
 def wait_until_both_held(dag_id: str, run: str, airflow: LocalAirflow, apify: Emulator) -> dict[str, str]:
@@ -39,7 +41,7 @@ def wait_until_both_held(dag_id: str, run: str, airflow: LocalAirflow, apify: Em
                 held[task] = airflow.xcom(dag_id, run, task, "build_id")
         return len(held) == 2 and all(long_polls(apify, build_id) for build_id in held.values())
 
-    eventually(both, f"both builds are waited for: {held}")
+    wait_until(both, f"both builds are waited for: {held}")
     return held
 
 
@@ -88,7 +90,7 @@ def test_abort_on_kill_false_leaves_the_build_running(
 def test_a_sensor_never_aborts(dag_id: str, airflow: LocalAirflow, apify: Emulator, start: Callable[..., str]) -> None:
     run = start(dag_id, "~endless")
     airflow.wait_for_task(dag_id, run, "wait", {"deferred" if dag_id == "sensor_deferred" else "running"})
-    eventually(lambda: long_polls(apify) > 0, "it waits for the build")
+    wait_until(lambda: long_polls(apify) > 0, "it waits for the build")
     airflow.mark(dag_id, run, "wait", "failed")
     airflow.wait_for_run(dag_id, run)
     builds_are(apify, "RUNNING")
@@ -101,7 +103,7 @@ def test_the_deadline_of_a_deferred_task_aborts_its_build(
     run = start("deferred_with_timeout", "~endless")
     assert airflow.wait_for_run("deferred_with_timeout", run) == "failed"
     builds_are(apify, "ABORTED")
-    assert "ApifyBuildTimeout" in airflow.task_log("deferred_with_timeout", run, "build")
+    assert "ApifyJobTimeout" in airflow.task_log("deferred_with_timeout", run, "build")
 
 
 def test_an_evicted_worker_leaves_the_build_to_the_retry(
@@ -112,10 +114,8 @@ def test_an_evicted_worker_leaves_the_build_to_the_retry(
     wait_until_held("in_worker", run, airflow, apify)
     pid = airflow.task_process("in_worker", run, "build")
     os.kill(pid, signal.SIGTERM)
-    deadline = time.monotonic() + 20
-    while "its build is left running" not in airflow.task_log("in_worker", run, "build"):
-        assert time.monotonic() < deadline, airflow.task_log("in_worker", run, "build")
-        time.sleep(0.2)
+    log = partial(airflow.task_log, "in_worker", run, "build")
+    wait_until(lambda: "its build is left running" in log(), log, timeout=20)
     os.kill(pid, signal.SIGKILL)
     apify.wait_for(lambda emulator: long_polls(emulator) == 2, timeout=60)
     finish(apify)
@@ -141,7 +141,7 @@ def test_a_run_set_to_failed_has_all_its_builds_aborted(
     apify.add_fault(Fault("delay", method="POST", path="/v2/acts/~slow-to-answer/builds", seconds=30, after_work=True))
     run = start("all_ways")
     held = wait_until_both_held("all_ways", run, airflow, apify)
-    eventually(lambda: len(apify.builds) == 3, "the third start is in flight")
+    wait_until(lambda: len(apify.builds) == 3, "the third start is in flight")
     held["starting"] = build_of(apify, "slow-to-answer")["id"]
     marked = time.time()
     airflow.mark_run("all_ways", run, "failed")
@@ -195,7 +195,7 @@ def test_one_map_index_ends_without_the_others(
 ) -> None:
     """Of three in the worker and three deferred, the first is marked, the second cleared, the third left alone."""
     run = start("mapped")
-    eventually(lambda: len(apify.builds) == 6 and all(long_polls(apify, build["id"]) for build in apify.builds), "held")
+    wait_until(lambda: len(apify.builds) == 6 and all(long_polls(apify, build["id"]) for build in apify.builds), "held")
     for index in (3, 4, 5):
         airflow.wait_for_task("mapped", run, f"build[{index}]", {"deferred"})
     first = [airflow.xcom("mapped", run, "build", "build_id", map_index=index) for index in range(6)]
@@ -205,7 +205,7 @@ def test_one_map_index_ends_without_the_others(
 
     builds_are(apify, *["ABORTED" if build in (*first[:2], *first[3:5]) else "RUNNING" for build in order(apify, 8)])
     assert sorted(aborts(apify)) == sorted((*first[:2], *first[3:5]))
-    eventually(lambda: all(long_polls(apify, build["id"]) for build in apify.builds), "the new ones are waited for")
+    wait_until(lambda: all(long_polls(apify, build["id"]) for build in apify.builds), "the new ones are waited for")
     finish_all(apify)
     assert airflow.wait_for_run("mapped", run) == "failed"  # for the sake of those that were marked
     now = [airflow.xcom("mapped", run, "build", "build_id", map_index=index) for index in range(6)]

@@ -9,9 +9,10 @@ from collections.abc import Callable
 import psutil
 
 from airflow_provider_apify.emulator import Actor, Emulator, Fault
-from demo.local_airflow import LocalAirflow
+from rig.local_airflow import LocalAirflow
+from rig.waiting import wait_until
 from tests.rows import builds_are
-from tests.system.conftest import aborts, build_of, eventually, finish, finish_all, frozen, long_polls
+from tests.system.conftest import aborts, build_of, finish, finish_all, frozen, long_polls
 
 
 def start_in_flight(seconds: float) -> Fault:
@@ -21,7 +22,7 @@ def start_in_flight(seconds: float) -> Fault:
 
 def waited_for(apify: Emulator, times: int, *build_ids: str) -> None:
     """Wait until that many tries have begun to wait for each of these builds."""
-    eventually(lambda: all(long_polls(apify, build) == times for build in build_ids), f"{times} tries wait", 90)
+    wait_until(lambda: all(long_polls(apify, build) == times for build in build_ids), f"{times} tries wait", 90)
 
 
 def test_a_worker_killed_while_waiting_costs_no_second_build(
@@ -72,7 +73,7 @@ def test_a_scheduler_lost_with_its_workers_costs_no_second_build(
     apify.add_fault(start_in_flight(60))
     run = start("all_ways")
     airflow.wait_for_task("all_ways", run, "deferred", {"deferred"})
-    eventually(lambda: len(apify.builds) == 3 and long_polls(apify) == 2, "two wait, one starts")
+    wait_until(lambda: len(apify.builds) == 3 and long_polls(apify) == 2, "two wait, one starts")
     starting = build_of(apify, "slow-to-answer")["id"]
     held = {task: airflow.xcom("all_ways", run, task, "build_id") for task in ("in_worker", "deferred")}
     airflow.restart("scheduler", signal.SIGKILL)
@@ -94,7 +95,7 @@ def test_builds_that_end_while_no_api_server_runs_are_not_lost(
 ) -> None:
     run = start("all_ways")
     airflow.wait_for_task("all_ways", run, "deferred", {"deferred"})
-    eventually(lambda: len(apify.builds) == 3 and long_polls(apify) == 3, "all are waited for")
+    wait_until(lambda: len(apify.builds) == 3 and long_polls(apify) == 3, "all are waited for")
     tasks = ("in_worker", "deferred", "starting")
     held = {task: airflow.xcom("all_ways", run, task, "build_id") for task in tasks}
     airflow.stop("api-server")
@@ -123,7 +124,7 @@ def test_workers_that_come_back_beside_the_next_try_cost_no_second_build(
     dag_id, run = "in_three_workers", start("in_three_workers")
     runners = {task: airflow.task_process(dag_id, run, task) for task in ("frozen", "starting", "orphaned")}
     supervisors = {task: psutil.Process(pid).ppid() for task, pid in runners.items()}
-    eventually(lambda: len(apify.builds) == 3 and long_polls(apify) == 2, "two wait, one starts")
+    wait_until(lambda: len(apify.builds) == 3 and long_polls(apify) == 2, "two wait, one starts")
     builds = {task: airflow.xcom(dag_id, run, task, "build_id") for task in ("frozen", "orphaned")}
     builds["starting"] = build_of(apify, "slow-to-answer")["id"]
     stopped = [pids[task] for pids in (supervisors, runners) for task in ("frozen", "starting")]
@@ -190,7 +191,7 @@ def test_a_clear_of_a_deferred_task_aborts_its_build_and_builds_anew(
 def test_every_clear_builds_anew(airflow: LocalAirflow, apify: Emulator, start: Callable[..., str]) -> None:
     run = start("deferred", "~endless")
     for ended in (0, 1):
-        eventually(lambda: len(apify.builds) == ended + 1 and long_polls(apify) == ended + 1, "a build is held")  # noqa: B023
+        wait_until(lambda: len(apify.builds) == ended + 1 and long_polls(apify) == ended + 1, "a build is held")  # noqa: B023
         airflow.clear("deferred", run, "build")
         builds_are(apify, *["ABORTED"] * (ended + 1), "RUNNING")
     finish(apify)
@@ -207,7 +208,7 @@ def test_a_retry_after_a_clear_goes_on_with_the_build_of_that_clear(
     assert airflow.wait_for_run("in_worker", run) == "failed"
     apify.set_actor("mended", outcome="SUCCEEDED", build_seconds=3600)
     airflow.clear("in_worker", run, "build")
-    eventually(lambda: len(apify.builds) == 3, "a third build")
+    wait_until(lambda: len(apify.builds) == 3, "a third build")
     third = apify.builds[2]["id"]
     waited_for(apify, 1, third)
     os.kill(airflow.task_process("in_worker", run, "build"), signal.SIGKILL)

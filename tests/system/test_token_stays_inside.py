@@ -16,8 +16,8 @@ import httpx
 from cryptography.fernet import Fernet, InvalidToken
 
 from airflow_provider_apify.emulator import Emulator, Fault
-from airflow_provider_apify.emulator.world import RequestRecord
-from demo.local_airflow import LocalAirflow
+from airflow_provider_apify.emulator.call import RequestRecord
+from rig.local_airflow import LocalAirflow
 from tests.rows import builds_are
 from tests.system.conftest import CANARY, finish, long_polls
 

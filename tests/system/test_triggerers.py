@@ -17,9 +17,10 @@ import psutil
 import pytest
 
 from airflow_provider_apify.emulator import Emulator
-from demo.local_airflow import LocalAirflow
+from rig.local_airflow import LocalAirflow
+from rig.waiting import wait_until
 from tests.rows import builds_are
-from tests.system.conftest import build_of, eventually, finish, frozen, long_polls, seconds
+from tests.system.conftest import build_of, finish, frozen, long_polls, seconds
 
 DAG = "watched"
 MAPPED = range(3)
@@ -44,12 +45,13 @@ class Watched:
         self.run = start(DAG)
         count = len(MAPPED) + 1
         # Each trigger has begun to wait, and Airflow has made all that belongs to a deferral.
-        eventually(lambda: len(self.rows()) == count, "all tasks are deferred")
-        eventually(lambda: all(long_polls(apify, build["id"]) for build in apify.builds), "all triggers wait")
+        wait_until(lambda: len(self.rows()) == count, "all tasks are deferred")
+        wait_until(lambda: all(long_polls(apify, build["id"]) for build in apify.builds), "all triggers wait")
         self.builds = [airflow.xcom(DAG, self.run, "build", "build_id", map_index=index) for index in MAPPED]
         self.late = build_of(apify, "late")["id"]
-        self.deadline = self.rows()[self.late].deadline
-        assert self.deadline is not None
+        deadline = self.rows()[self.late].deadline
+        assert deadline is not None
+        self.deadline = deadline
 
     def rows(self) -> dict[str, Row]:
         """The triggers of this run by build."""
@@ -99,7 +101,7 @@ class Watched:
 
         assert tasks["late"]["state"] == "failed"
         log = self.airflow.task_log(DAG, self.run, "late")
-        assert "ApifyBuildTimeout" in log
+        assert "ApifyJobTimeout" in log
         fired = [seconds(line.split()[0]) for line in log.splitlines() if "Trigger fired event" in line]
         asked = [request.at for request in self.apify.requests if self.late in request.path and request.at > since]
         assert fired, log
@@ -213,14 +215,14 @@ def test_a_stalled_event_loop_hands_its_triggers_over(
     """A trigger of somebody else blocks the loop until Airflow gives the triggerer up; then the loop goes on."""
     watched = Watched(airflow, apify, start)
     stall = airflow.home / airflow.trigger("stalling")
-    eventually(stall.with_name(f"{stall.name}.stalled").exists, "the loop is stalled")
+    wait_until(stall.with_name(f"{stall.name}.stalled").exists, "the loop is stalled")
     since = now(apify)
     triggerer.launch("triggerer-2")
     second = triggerer.ids["triggerer-2"]
-    eventually(lambda: {row.triggerer for row in watched.rows().values()} <= {second}, "the second has them all")
+    wait_until(lambda: {row.triggerer for row in watched.rows().values()} <= {second}, "the second has them all")
     stall.with_name(f"{stall.name}.go-on").touch()
 
-    eventually(lambda: watched.let_go(watched.builds), "the first has let them go")
+    wait_until(lambda: watched.let_go(watched.builds), "the first has let them go")
     watched.ends_as_if_nothing_had_happened(since)
 
 
@@ -233,9 +235,9 @@ def test_a_frozen_triggerer_finds_its_triggers_with_another(
     moved = watched.held_by(triggerers.ids[name])
     with frozen(*triggerers.family(name)):
         since = now(apify)
-        eventually(lambda: not watched.held_by(triggerers.ids[name]), f"{other} has them all")
+        wait_until(lambda: not watched.held_by(triggerers.ids[name]), f"{other} has them all")
 
-    eventually(lambda: watched.let_go(moved), f"{name} has let them go")
+    wait_until(lambda: watched.let_go(moved), f"{name} has let them go")
     watched.ends_as_if_nothing_had_happened(since)
 
 
@@ -247,5 +249,5 @@ def test_a_killed_triggerer_is_replaced_by_the_one_that_lives(
     lost = triggerers.ids[name]
     triggerers.stop(name, signal.SIGKILL)
     since = now(apify)
-    eventually(lambda: not watched.held_by(lost), f"{other} has them all")
+    wait_until(lambda: not watched.held_by(lost), f"{other} has them all")
     watched.ends_as_if_nothing_had_happened(since)

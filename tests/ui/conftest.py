@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from demo.local_airflow import LocalAirflow
+from rig.local_airflow import LocalAirflow
 from tests.system.conftest import (  # noqa: F401
     airflow,
     apify,
@@ -61,10 +61,10 @@ def page(browser: Browser, airflow: LocalAirflow) -> Iterator[Page]:  # noqa: F8
 
 
 @pytest.fixture
-def picture(page: Page) -> Callable[[str, FloatRect], None]:
+def picture(page: Page) -> Callable[[str, FloatRect | None], None]:
     """Take a picture of a part of the page for the documentation, if asked for."""
 
-    def picture(name: str, part: FloatRect) -> None:
+    def picture(name: str, part: FloatRect | None) -> None:
         if os.environ.get("SCREENSHOTS"):
             page.screenshot(path=IMAGES / f"{name}.png", clip=part, animations="disabled")
 

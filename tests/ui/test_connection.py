@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from airflow_provider_apify.emulator import Emulator
-from demo.local_airflow import LocalAirflow
+from rig.local_airflow import LocalAirflow
 from tests.system.conftest import CANARY
 
 if TYPE_CHECKING:
@@ -47,13 +47,13 @@ def answer_to(airflow: LocalAirflow, page: Page) -> Iterator[Callable[..., str]]
         page.reload()
         row = page.get_by_role("row").filter(has_text=CONNECTION_ID)
         row.get_by_role("button", name="Test Connection").click()
-        return page.get_by_role("status").filter(has_text="Test Connection").inner_text()
+        return str(page.get_by_role("status").filter(has_text="Test Connection").inner_text())
 
     yield answer_to
     airflow.api("DELETE", f"/connections/{CONNECTION_ID}", ok=False)
 
 
-def test_the_form_has_only_the_fields_that_matter(page: Page, picture: Callable[[str, FloatRect], None]) -> None:
+def test_the_form_has_only_the_fields_that_matter(page: Page, picture: Callable[[str, FloatRect | None], None]) -> None:
     form = open_form(page)
     labels = form.locator("label:visible")
     always = ["Connection ID", "Connection Type"]

@@ -9,7 +9,7 @@ from urllib.parse import quote
 import pytest
 
 from airflow_provider_apify.emulator import Emulator
-from demo.local_airflow import LocalAirflow
+from rig.local_airflow import LocalAirflow
 from tests.system.conftest import build_of, finish
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def opened_by(page: Page, link: Locator) -> str:
         link.click()
     opened.value.wait_for_load_state()
     assert opened.value.inner_text("body") == "Apify Console"
-    return opened.value.url
+    return str(opened.value.url)
 
 
 def page_of(build: dict[str, Any]) -> str:
@@ -45,7 +45,7 @@ def test_the_link_on_a_deferred_task_opens_the_page_of_its_build(
     apify: Emulator,
     start: Callable[..., str],
     page: Page,
-    picture: Callable[[str, FloatRect], None],
+    picture: Callable[[str, FloatRect | None], None],
 ) -> None:
     run = start("deferred", "~endless")
     airflow.wait_for_task("deferred", run, "build", {"deferred"})
@@ -89,7 +89,7 @@ def test_the_log_of_a_failed_build_says_why_and_where_to_look(
     apify: Emulator,
     start: Callable[..., str],
     page: Page,
-    picture: Callable[[str, FloatRect], None],
+    picture: Callable[[str, FloatRect | None], None],
 ) -> None:
     run = start("in_worker", "~always-fails")
     assert airflow.wait_for_run("in_worker", run) == "failed"

@@ -1,4 +1,4 @@
-"""Promise 5, the token stays inside, and bad input: hooks/connection.py."""
+"""Promise 5, the token stays inside, and bad input: client/settings.py."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from airflow_provider_apify.hooks.connection import Settings
-from tests.network import self_signed
+from airflow_provider_apify.client.settings import Settings
+from rig.network import self_signed
 
 TOKEN, PROXY_PASSWORD = "apify_api_S3cr3t", "pr0xyS3cr3t"
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
@@ -144,7 +144,7 @@ def test_white_space_around_the_token_is_dropped() -> None:
         ("wait_seconds", 60, 60),
     ],
 )
-def test_seconds_in_range(name: str, value: object, read: float) -> None:
+def test_seconds_in_range(name: str, value: Any, read: float) -> None:
     found = getattr(settings(**{name: value}), name)
     assert (found, type(found)) == (read, type(read))
 
@@ -153,13 +153,13 @@ def test_seconds_in_range(name: str, value: object, read: float) -> None:
     "value", [-1, "soon", True, False, "nan", float("inf"), [], {}, 10**400], ids=lambda v: str(v)[:9]
 )
 @pytest.mark.parametrize("name", ["timeout", "wait_seconds"])
-def test_seconds_that_are_none_are_refused_by_name(name: str, value: object) -> None:
+def test_seconds_that_are_none_are_refused_by_name(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"^Connection 'my_conn': {name} must be a number of seconds"):
         settings(**{name: value})
 
 
 @pytest.mark.parametrize(("name", "value"), [("timeout", 0), ("timeout", 601), ("wait_seconds", 61)])
-def test_seconds_out_of_range_are_refused_by_name(name: str, value: int) -> None:
+def test_seconds_out_of_range_are_refused_by_name(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"^Connection 'my_conn': {name} must be a number of seconds"):
         settings(**{name: value})
 
@@ -339,7 +339,7 @@ def test_extra_is_read_from_its_text() -> None:
 def test_an_unknown_field_is_warned_of_once_a_process(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("airflow_provider_apify.hooks.connection._warned", set())
+    monkeypatch.setattr("airflow_provider_apify.client.settings._warned", set())
     with caplog.at_level(logging.WARNING):
         for _ in range(3):
             settings(time_out=5, Proxy=PROXY_PASSWORD, nonsense=PROXY_PASSWORD, timeout=5)

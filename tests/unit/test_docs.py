@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import versions
+from tests import write_versions_page
 from tests.features import FEATURES
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -51,7 +51,7 @@ def test_the_page_of_versions_names_what_airflows_constraints_must_allow() -> No
     floors = re.findall(r'"(apache-airflow[\w-]+)>=([\d.]+)"', ROOT.joinpath("pyproject.toml").read_text())
     page = ROOT.joinpath("docs/versions.md").read_text()
     assert [name for name, floor in floors if name not in page or floor not in page] == []
-    assert page.endswith(versions.TAIL), "make matrix writes it"
+    assert page.endswith(write_versions_page.TAIL), "make matrix writes it"
 
 
 def test_what_counts_as_not_shown_is_there() -> None:
@@ -84,7 +84,7 @@ def _texts(node: ast.AST) -> Iterator[str]:
         return  # a docstring
     if isinstance(node, ast.JoinedStr):
         yield "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
-        parts = [part for part in node.values if not isinstance(part, ast.Constant)]
+        parts: list[ast.AST] = [part for part in node.values if not isinstance(part, ast.Constant)]
     else:
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield node.value

@@ -73,7 +73,7 @@ def test_the_hook_answers_to_the_connection_type_that_is_declared() -> None:
 
 
 def test_every_field_that_is_declared_is_read() -> None:
-    from airflow_provider_apify.hooks.connection import Settings
+    from airflow_provider_apify.client.settings import Settings
 
     (declared,) = INFO["connection-types"]
     for name in declared["conn-fields"]:

@@ -11,20 +11,21 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from airflow_provider_apify.api.builds import BUILD, Build
+from airflow_provider_apify.api.endpoints import PAGE_LIMIT, Request
 from airflow_provider_apify.api.errors import (
+    AUTHENTICATION,
+    CAPACITY,
+    INVALID_REQUEST,
+    NETWORK,
+    NOT_FOUND,
+    PERMISSION,
+    RATE_LIMIT,
+    SERVER,
     ApiError,
-    AuthenticationError,
-    CapacityError,
-    InvalidRequestError,
-    NetworkError,
-    NotFoundError,
-    PermissionDeniedError,
-    RateLimitError,
-    ServerError,
 )
-from airflow_provider_apify.api.model import Build
-from airflow_provider_apify.api.requests import PAGE_LIMIT
-from airflow_provider_apify.hooks.answers import headers
+from airflow_provider_apify.api.job import Job, JobKind
+from airflow_provider_apify.client.wire import headers
 from airflow_provider_apify.jobs.start import (
     LOOK_AGAIN,
     Clock,
@@ -37,9 +38,10 @@ from airflow_provider_apify.jobs.start import (
 )
 from airflow_provider_apify.jobs.wait import FIRST_PAUSE
 
+GET = Request("GET", "/v2/actor-builds/b1")
 TASK = ("dag", "run", "2026-11-23", "task", -1)
 MARK = Fingerprint.of(*TASK, epoch=3)
-EARLIER, LATER = replace(MARK, epoch=1), replace(MARK, epoch=4)
+EARLIER, LATER = MARK._replace(epoch=1), MARK._replace(epoch=4)
 OTHER = Fingerprint.of("dag", "run", "2026-11-23", "other task", -1, epoch=3)
 
 ANSWERED, LOST_AFTER, LOST_BEFORE, CRASH_AFTER, CRASH_BEFORE = (
@@ -90,11 +92,12 @@ class Apify:
     #: How many starts had been sent each time when it was written down that one is about to be.
     intended: list[int] = field(default_factory=list)
     intended_unsure: bool | None = None
+    kind: JobKind[Job] = BUILD
     _clock: int = 0
 
     def add(self, mark: object, status: str = "RUNNING", *, started: int | None = None) -> Build:
         self._clock += 1
-        user_agent = "a proxy" if self.rewrites_user_agent else headers(mark)["User-Agent"]
+        user_agent = "a proxy" if self.rewrites_user_agent else headers(GET, mark)["User-Agent"]
         build = Build(
             f"b{self._clock}",
             status,
@@ -135,13 +138,13 @@ class Apify:
         if fate == CRASH_BEFORE:
             raise WorkerDied
         if fate == LOST_BEFORE:
-            raise NetworkError("timed out", sent=True)
+            raise ApiError("timed out", NETWORK, outcome_unknown=True)
         build = self.add(MARK, "READY")
         self.missing_for[build.id] = lag
         if fate == CRASH_AFTER:
             raise WorkerDied
         if fate == LOST_AFTER:
-            raise ServerError("bad gateway", status=502)
+            raise ApiError("bad gateway", SERVER, status=502)
         return build
 
     def recent(self, offset: int, /) -> Sequence[Build]:
@@ -156,8 +159,8 @@ class Apify:
             listed = [replace(build, meta={**(build.meta or {}), "userAgent": None}) for build in listed]
         return sorted(listed, key=lambda build: str(build.started_at), reverse=True)[offset : offset + PAGE_LIMIT]
 
-    def excludes(self, build: Build, /) -> bool:
-        return build.build_number is not None
+    def excludes(self, job: Job, /) -> bool:
+        return job.build_number is not None
 
     def clock_offset(self) -> float | None:
         return self.clock_offset_seen
@@ -168,7 +171,7 @@ class Apify:
     def get(self, build_id: str, /, *, attempts: int = 8) -> Build:
         self.calls.append("get")
         if build_id not in self.builds:
-            raise NotFoundError("no such build", status=404)
+            raise ApiError("no such build", NOT_FOUND, status=404)
         return self.builds[build_id]
 
     def abort(self, build_id: str, /) -> None:
@@ -203,20 +206,20 @@ def retry(apify: Apify, **options: Any) -> Any:
 def test_first_try_sends_once_without_looking() -> None:
     apify = Apify()
     started = start(apify)
-    assert (apify.calls, started.adopted, started.build.id) == (["send"], False, "b1")
+    assert (apify.calls, started.adopted, started.job.id) == (["send"], False, "b1")
 
 
 def test_lost_answer_adopts_the_build_that_was_started() -> None:
     apify = Apify(sends=[LOST_AFTER])
     started = start(apify)
-    assert (started.build.id, started.adopted) == ("b1", True)
+    assert (started.job.id, started.adopted) == ("b1", True)
     assert (apify.sent(), len(apify.builds)) == (1, 1)
 
 
 @pytest.mark.parametrize("lag", [1, 2, 3])
 def test_lost_answer_adopts_a_build_that_the_list_shows_late(lag: int) -> None:
     apify = Apify(sends=[LOST_AFTER], lags=[lag])
-    assert start(apify).build.id == "b1"
+    assert start(apify).job.id == "b1"
     assert (apify.sent(), apify.calls.count("list")) == (1, lag + 1)
 
 
@@ -235,7 +238,7 @@ def test_request_lost_before_the_work_is_sent_again_after_looking() -> None:
 
 def test_start_gives_up_with_its_last_error_and_says_that_a_build_may_be_there() -> None:
     apify = Apify(sends=[LOST_BEFORE] * 9)
-    with pytest.raises(NetworkError, match="timed out") as caught:
+    with pytest.raises(ApiError, check=lambda error: error.kind is NETWORK, match="timed out") as caught:
         start(apify)
     assert caught.value.outcome_unknown
     assert 1 < apify.sent() < 9 and apify.calls[-1] == "list"
@@ -243,7 +246,7 @@ def test_start_gives_up_with_its_last_error_and_says_that_a_build_may_be_there()
 
 
 def test_failure_of_the_look_after_a_lost_answer_says_that_a_build_may_be_there() -> None:
-    apify = Apify(sends=[LOST_AFTER], list_errors=[RateLimitError("slow down", status=429)])
+    apify = Apify(sends=[LOST_AFTER], list_errors=[ApiError("slow down", RATE_LIMIT, status=429)])
     with pytest.raises(ApiError) as caught:
         start(apify)
     assert caught.value.outcome_unknown
@@ -258,11 +261,13 @@ def test_end_of_the_task_after_a_lost_answer_says_that_a_build_may_be_there() ->
     assert apify.sent() == 1
 
 
-@pytest.mark.parametrize("error", [RateLimitError("slow down", status=429), NetworkError("refused", sent=False)])
+@pytest.mark.parametrize(
+    "error", [ApiError("slow down", RATE_LIMIT, status=429), ApiError("refused", NETWORK, outcome_unknown=False)]
+)
 def test_failure_that_proves_that_nothing_started_is_sent_again(error: ApiError) -> None:
     apify = Apify(sends=[error, error])
     said: list[str] = []
-    assert not start(apify, say=said.append).adopted
+    assert not start(apify, warn=said.append).adopted
     assert apify.calls == ["send"] * 3
     first, second = apify.pauses
     assert FIRST_PAUSE / 2 <= first <= FIRST_PAUSE <= second <= 2 * FIRST_PAUSE
@@ -270,16 +275,16 @@ def test_failure_that_proves_that_nothing_started_is_sent_again(error: ApiError)
 
 
 def test_failure_that_proves_that_nothing_started_is_raised_in_the_end() -> None:
-    error = RateLimitError("slow down", status=429)
+    error = ApiError("slow down", RATE_LIMIT, status=429)
     apify = Apify(sends=[error] * 20)
-    with pytest.raises(RateLimitError) as caught:
+    with pytest.raises(ApiError, check=lambda error: error.kind is RATE_LIMIT) as caught:
         start(apify)
     assert caught.value is error and not error.outcome_unknown
     assert apify.sent() == 8
 
 
 def test_a_try_frozen_between_two_requests_looks_before_it_sends_again() -> None:
-    apify = Apify(sends=[RateLimitError("slow down", status=429)])
+    apify = Apify(sends=[ApiError("slow down", RATE_LIMIT, status=429)])
 
     def freeze(seconds: float) -> None:
         apify.add(MARK)  # by the retry that replaced it
@@ -287,7 +292,7 @@ def test_a_try_frozen_between_two_requests_looks_before_it_sends_again() -> None
 
     apify.pause = freeze  # type: ignore[method-assign]
     started = start(apify)
-    assert (apify.done(), started.build.id, started.adopted) == (["send", "list"], "b1", True)
+    assert (apify.done(), started.job.id, started.adopted) == (["send", "list"], "b1", True)
 
 
 @pytest.mark.parametrize("lag", [0, 9])
@@ -302,7 +307,7 @@ def test_a_try_frozen_in_its_request_gives_way_to_the_one_that_replaced_it(lag: 
 
     apify.send = freeze  # type: ignore[method-assign]
     started = start(apify)
-    assert (started.build.id, started.adopted) == ("b1", True)
+    assert (started.job.id, started.adopted) == ("b1", True)
     assert apify.statuses() == ["RUNNING", "ABORTED"]
 
 
@@ -327,9 +332,9 @@ def test_a_try_that_was_overtaken_in_its_request_aborts_what_it_started() -> Non
 
 
 def test_a_try_frozen_in_its_request_keeps_its_build_while_the_list_cannot_be_read() -> None:
-    apify = frozen_while_sending(Apify(list_errors=[ServerError("bad gateway", status=502)]))
+    apify = frozen_while_sending(Apify(list_errors=[ApiError("bad gateway", SERVER, status=502)]))
     started = start(apify)
-    assert (started.build.id, started.adopted, apify.statuses()) == ("b1", False, ["READY"])
+    assert (started.job.id, started.adopted, apify.statuses()) == ("b1", False, ["READY"])
 
 
 @pytest.mark.parametrize("first_try", [True, False])
@@ -350,8 +355,8 @@ def test_nothing_is_written_down_if_there_is_a_build() -> None:
 @pytest.mark.parametrize(
     "error",
     [
-        CapacityError("memory", status=402),
-        AuthenticationError("who are you", status=401),
+        ApiError("memory", CAPACITY, status=402),
+        ApiError("who are you", AUTHENTICATION, status=401),
     ],
     ids=lambda error: type(error).__name__,
 )
@@ -364,27 +369,27 @@ def test_failure_that_proves_that_nothing_started_is_raised_at_once(error: ApiEr
 
 
 def test_nothing_is_sent_while_the_list_cannot_be_read() -> None:
-    apify = Apify(list_errors=[ServerError("down")])
-    with pytest.raises(ServerError):
+    apify = Apify(list_errors=[ApiError("down", SERVER)])
+    with pytest.raises(ApiError, check=lambda error: error.kind is SERVER):
         retry(apify)
     assert apify.sent() == 0
 
 
 @pytest.mark.parametrize("remembered", ["FAILED", "deleted", "earlier attempt"])
 def test_nothing_is_sent_while_the_list_cannot_be_read_and_the_remembered_build_is_of_no_use(remembered: str) -> None:
-    apify = Apify(list_errors=[ServerError("down")])
+    apify = Apify(list_errors=[ApiError("down", SERVER)])
     mark = EARLIER if remembered == "earlier attempt" else MARK
     build = apify.add(mark, "FAILED")
     if remembered == "deleted":
         del apify.builds[build.id]
     apify.add(MARK)  # started by a try that died before it could write that down
-    with pytest.raises(ServerError):
+    with pytest.raises(ApiError, check=lambda error: error.kind is SERVER):
         retry(apify, remembered=Remembered(mark, build.id))
     assert apify.sent() == 0
 
 
 def test_lost_answer_is_not_sent_again_while_the_list_cannot_be_read() -> None:
-    apify = Apify(sends=[LOST_AFTER], list_errors=[None, *[ServerError("down")] * 20])
+    apify = Apify(sends=[LOST_AFTER], list_errors=[None, *[ApiError("down", SERVER)] * 20])
     cleared = apify.add(EARLIER, "SUCCEEDED")
     with pytest.raises(ApiError):
         retry(apify, remembered=Remembered(EARLIER, cleared.id))
@@ -396,7 +401,7 @@ def test_retry_adopts_a_build_that_may_still_do(status: str) -> None:
     apify = Apify()
     build = apify.add(MARK, status)
     started = retry(apify)
-    assert (started.build, started.adopted) == (build, True)
+    assert (started.job, started.adopted) == (build, True)
     assert apify.calls == (["list"] if apify.full_lists else ["list", "get"])
 
 
@@ -405,7 +410,7 @@ def test_retry_replaces_a_build_that_failed_or_is_bound_to(status: str) -> None:
     apify = Apify()
     apify.add(MARK, status)
     started = retry(apify)
-    assert (started.build.id, started.adopted) == ("b2", False)
+    assert (started.job.id, started.adopted) == ("b2", False)
     assert (apify.calls, apify.statuses()) == (["list", "send"], [status, "READY"])
 
 
@@ -413,7 +418,7 @@ def test_retry_prefers_a_build_that_succeeded_and_aborts_the_live_one() -> None:
     apify = Apify()
     apify.add(MARK, "RUNNING")
     done = apify.add(MARK, "SUCCEEDED")
-    assert retry(apify).build == done
+    assert retry(apify).job == done
     assert apify.statuses() == ["ABORTED", "SUCCEEDED"]
 
 
@@ -423,7 +428,7 @@ def test_of_several_live_builds_the_oldest_stays(ages: tuple[int, ...]) -> None:
     for age in ages:
         apify.add(MARK, started=age)
     oldest = f"b{ages.index(1) + 1}"
-    assert retry(apify).build.id == oldest
+    assert retry(apify).job.id == oldest
     assert [build.id for build in apify.builds.values() if build.is_live] == [oldest]
 
 
@@ -432,16 +437,16 @@ def test_builds_without_a_start_time_converge_too() -> None:
     for _ in range(3):
         build = apify.add(MARK)
         apify.builds[build.id] = replace(build, started_at=None)
-    assert retry(apify).build.id == "b1"
+    assert retry(apify).job.id == "b1"
     assert apify.statuses() == ["RUNNING", "ABORTED", "ABORTED"]
 
 
 def test_second_start_behind_a_stale_list_converges_at_the_next_look() -> None:
     apify = Apify(sends=[LOST_AFTER], lags=[20])
-    assert start(apify).build.id == "b2"
+    assert start(apify).job.id == "b2"
     assert apify.statuses() == ["READY", "READY"]
     apify.missing_for.clear()
-    assert retry(apify).build.id == "b1"
+    assert retry(apify).job.id == "b1"
     assert apify.statuses() == ["READY", "ABORTED"]
 
 
@@ -450,7 +455,7 @@ def test_new_attempt_aborts_what_an_earlier_one_left_and_starts_anew(status: str
     apify = Apify()
     apify.add(EARLIER, status)
     started = retry(apify)
-    assert (started.build.id, started.adopted) == ("b2", False)
+    assert (started.job.id, started.adopted) == ("b2", False)
     assert apify.statuses() == ["ABORTED", "READY"]
 
 
@@ -470,7 +475,7 @@ def test_new_attempt_aborts_none_if_told_so() -> None:
 
 
 @pytest.mark.parametrize(
-    "mark", [OTHER, replace(OTHER, epoch=1), replace(OTHER, epoch=9), "", "airflow/abc.1"], ids=str
+    "mark", [OTHER, OTHER._replace(epoch=1), OTHER._replace(epoch=9), "", "airflow/abc.1"], ids=str
 )
 def test_builds_of_others_are_neither_adopted_nor_aborted(mark: object) -> None:
     apify = Apify()
@@ -510,14 +515,14 @@ def test_task_being_ended_starts_nothing(first_try: bool) -> None:
 def test_remembered_build_is_adopted_though_its_user_agent_was_rewritten() -> None:
     apify = Apify(rewrites_user_agent=True)
     build = apify.add(MARK)
-    assert retry(apify, remembered=Remembered(MARK, build.id)).build.id == build.id
+    assert retry(apify, remembered=Remembered(MARK, build.id)).job.id == build.id
     assert apify.sent() == 0
 
 
 def test_remembered_build_is_adopted_though_the_list_fails() -> None:
-    apify = Apify(list_errors=[ServerError("down")])
+    apify = Apify(list_errors=[ApiError("down", SERVER)])
     build = apify.add(MARK)
-    assert retry(apify, remembered=Remembered(MARK, build.id)).build == build
+    assert retry(apify, remembered=Remembered(MARK, build.id)).job == build
     assert apify.sent() == 0
 
 
@@ -537,10 +542,10 @@ def test_remembered_build_that_was_deleted_is_replaced() -> None:
 def test_nothing_is_sent_while_the_remembered_build_cannot_be_read() -> None:
     class Unreadable(Apify):
         def get(self, build_id: str, /, *, attempts: int = 8) -> Build:
-            raise ServerError("down")
+            raise ApiError("down", SERVER)
 
     apify = Unreadable()
-    with pytest.raises(ServerError):
+    with pytest.raises(ApiError, check=lambda error: error.kind is SERVER):
         retry(apify, remembered=Remembered(MARK, "b1"))
     assert apify.sent() == 0
 
@@ -549,11 +554,11 @@ def test_what_is_done_besides_starting_is_said() -> None:
     said: list[str] = []
     apify = Apify(sends=[LOST_AFTER])
     earlier = apify.add(EARLIER)
-    retry(apify, say=said.append)
+    retry(apify, warn=said.append)
     assert [earlier.id in said[0], "bad gateway" in said[1]] == [True, True]
 
 
-trouble = st.sampled_from((None, ServerError("down"), RateLimitError("slow down")))
+trouble = st.sampled_from((None, ApiError("down", SERVER), ApiError("slow down", RATE_LIMIT)))
 
 
 @settings(max_examples=400)
@@ -564,7 +569,7 @@ trouble = st.sampled_from((None, ServerError("down"), RateLimitError("slow down"
     fails_in_tries=st.sets(st.integers(1, 6)),
     with_store=st.booleans(),
 )
-@example([ANSWERED, CRASH_AFTER], [], [None, ServerError("down")], {1}, True)
+@example([ANSWERED, CRASH_AFTER], [], [None, ApiError("down", SERVER)], {1}, True)
 @example([LOST_AFTER, LOST_AFTER, LOST_AFTER], [6, 6, 6], [], set(), False)
 def test_whatever_happens_one_build_of_an_attempt_is_left(
     sends: list[str | ApiError],
@@ -585,7 +590,7 @@ def test_whatever_happens_one_build_of_an_attempt_is_left(
             continue
         finally:
             apify.intended_unsure = None
-        build = started.build
+        build = started.job
         if with_store:
             remembered = Remembered(MARK, build.id, started.unsure)
         if number not in fails_in_tries:
@@ -599,7 +604,7 @@ def test_whatever_happens_one_build_of_an_attempt_is_left(
 
     apify.sends, apify.list_errors = [], []
     apify.missing_for.clear()
-    build = retry(apify, remembered=remembered).build
+    build = retry(apify, remembered=remembered).job
     usable = [item.id for item in apify.builds.values() if item.is_live or item.is_succeeded]
     assert usable == [build.id]
 
@@ -607,15 +612,15 @@ def test_whatever_happens_one_build_of_an_attempt_is_left(
 @given(epoch=st.integers(0, 999_999_999), parts=st.lists(st.text() | st.integers()))
 def test_fingerprint_survives_the_user_agent(epoch: int, parts: list[object]) -> None:
     mark = Fingerprint.of(*parts, epoch=epoch)
-    assert Fingerprint.found_in(headers(mark)["User-Agent"]) == mark
-    assert Fingerprint.found_in(f"{headers(mark)['User-Agent']} proxy/1.0") == mark
+    assert Fingerprint.found_in(headers(GET, mark)["User-Agent"]) == mark
+    assert Fingerprint.found_in(f"{headers(GET, mark)['User-Agent']} proxy/1.0") == mark
 
 
 @pytest.mark.parametrize(
     "user_agent",
     [
         "",
-        headers()["User-Agent"],
+        headers(GET)["User-Agent"],
         "airflow/1.2",
         f"airflow/{'a' * 32}",
         f"airflow/{'g' * 32}.1",
@@ -657,7 +662,7 @@ def test_retry_in_doubt_looks_until_the_list_can_have_caught_up() -> None:
     build = apify.add(MARK)
     apify.missing_for[build.id] = 2
     started = retry(apify, remembered=Remembered(MARK, None))
-    assert (started.build.id, started.adopted, apify.sent()) == (build.id, True, 0)
+    assert (started.job.id, started.adopted, apify.sent()) == (build.id, True, 0)
 
 
 def test_first_try_that_was_frozen_looks_before_it_starts() -> None:
@@ -665,14 +670,14 @@ def test_first_try_that_was_frozen_looks_before_it_starts() -> None:
     apify = Apify(is_stale=True)
     build = apify.add(MARK)
     started = start(apify)
-    assert (started.build.id, started.adopted, apify.sent()) == (build.id, True, 0)
+    assert (started.job.id, started.adopted, apify.sent()) == (build.id, True, 0)
 
 
 def test_a_build_that_an_earlier_try_had_for_certain_costs_one_request() -> None:
     apify = Apify()
     build = apify.add(MARK)
     started = retry(apify, remembered=Remembered(MARK, build.id, unsure=False))
-    assert (started.build, started.adopted, started.unsure, apify.calls) == (build, True, False, ["get"])
+    assert (started.job, started.adopted, started.unsure, apify.calls) == (build, True, False, ["get"])
 
 
 @pytest.mark.parametrize("status", ["FAILED", "ABORTING", "deleted"])
@@ -687,7 +692,7 @@ def test_a_build_that_an_earlier_try_had_for_certain_and_that_will_not_do_is_rep
 
 @pytest.mark.parametrize(
     ("sends", "unsure"),
-    [([ANSWERED], False), ([RateLimitError("slow down")], False), ([LOST_AFTER], False), ([LOST_BEFORE], True)],
+    [([ANSWERED], False), ([ApiError("slow down", RATE_LIMIT)], False), ([LOST_AFTER], False), ([LOST_BEFORE], True)],
     ids=["answered", "refused, then answered", "lost and found", "lost, then answered"],
 )
 def test_a_start_says_whether_a_further_build_may_be_there(sends: list[str | ApiError], unsure: bool) -> None:
@@ -739,7 +744,7 @@ def times(*seconds: int, status: str = "SUCCEEDED", mark: object = OTHER, **fiel
 def test_where_there_can_be_only_one_nothing_is_asked_for_once_it_is_found(unsure: bool) -> None:
     apify = times(10, 20, 30)
     build = apify.add(MARK, started=15)
-    assert retry(apify, remembered=Remembered(MARK, None, unsure)).build == build
+    assert retry(apify, remembered=Remembered(MARK, None, unsure)).job == build
     assert apify.calls.count("get") == (4 if unsure else 2)
 
 
@@ -799,7 +804,12 @@ def test_the_builds_nearest_to_the_first_start_are_asked_first() -> None:
     apify = times(900, 5, 30, 600)
     order: list[str] = []
     get = apify.get
-    apify.get = lambda build_id, attempts: order.append(build_id) or get(build_id)  # type: ignore[method-assign, func-returns-value]
+
+    def noted(build_id: str, /, **options: Any) -> Build:
+        order.append(build_id)
+        return get(build_id, **options)
+
+    apify.get = noted  # type: ignore[method-assign]
     retry(apify)
     assert order == ["b2", "b3", "b4", "b1"]
 
@@ -814,7 +824,7 @@ def test_what_a_build_has_said_is_remembered_from_look_to_look() -> None:
 @pytest.mark.parametrize("sends", [[], [LOST_BEFORE]], ids=["before a start", "after a lost answer"])
 @pytest.mark.parametrize(
     "error",
-    [ServerError("down"), RateLimitError("slow down"), InvalidRequestError("bad")],
+    [ApiError("down", SERVER), ApiError("slow down", RATE_LIMIT), ApiError("bad", INVALID_REQUEST)],
     ids=lambda e: type(e).__name__,
 )
 def test_doubt_starts_nothing(error: ApiError, sends: list[str | ApiError]) -> None:
@@ -836,10 +846,10 @@ def test_a_token_refused_while_looking_is_said_as_such() -> None:
     apify = times(1)
 
     def get(build_id: str, /, *, attempts: int = 8) -> Build:
-        raise AuthenticationError("who are you")
+        raise ApiError("who are you", AUTHENTICATION)
 
     apify.get = get  # type: ignore[method-assign]
-    with pytest.raises(AuthenticationError):
+    with pytest.raises(ApiError, check=lambda error: error.kind is AUTHENTICATION):
         retry(apify)
     assert apify.sent() == 0
 
@@ -852,7 +862,7 @@ def test_a_build_that_this_token_may_not_see_is_not_the_one() -> None:
     def get(build_id: str, /, *, attempts: int = 8) -> Build:
         nonlocal questions
         questions += 1
-        raise PermissionDeniedError("not yours")
+        raise ApiError("not yours", PERMISSION)
 
     apify.get = get  # type: ignore[method-assign]
     assert not retry(apify).adopted
@@ -866,11 +876,11 @@ def test_a_build_listed_before_it_can_be_read_is_asked_again() -> None:
 
     def get_late(build_id: str, /, *, attempts: int = 8) -> Build:
         if missing and missing.pop():
-            raise NotFoundError("not yet")
+            raise ApiError("not yet", NOT_FOUND)
         return get(build_id)
 
     apify.get = get_late  # type: ignore[method-assign]
-    assert retry(apify, remembered=Remembered(MARK, None)).build.id == build.id
+    assert retry(apify, remembered=Remembered(MARK, None)).job.id == build.id
     assert apify.sent() == 0
 
 
@@ -902,14 +912,14 @@ def test_a_bound_that_is_met_after_the_build_was_found_does_no_harm(monkeypatch:
     monkeypatch.setattr("airflow_provider_apify.jobs.start.MOST_GETS", 3)
     apify = times(10, 20, 30, 40)
     build = apify.add(MARK, started=1)
-    assert retry(apify).build == build
+    assert retry(apify).job == build
 
 
 @pytest.mark.parametrize(("others", "pages"), [(PAGE_LIMIT - 2, 1), (PAGE_LIMIT + 1, 2)])
 def test_the_list_is_read_back_to_the_first_start(others: int, pages: int) -> None:
     apify = times(*range(10, 10 + others), status="FAILED")
     build = apify.add(MARK, started=1)
-    assert retry(apify).build == build
+    assert retry(apify).job == build
     assert apify.calls.count("list") == pages
 
 
@@ -931,7 +941,7 @@ def test_a_list_longer_than_can_be_read_does_no_harm_if_the_build_was_written_do
     monkeypatch.setattr("airflow_provider_apify.jobs.start.MOST_LISTED", PAGE_LIMIT)
     apify = times(*range(1, PAGE_LIMIT + 1), status="FAILED")
     build = apify.add(MARK, started=0)
-    assert retry(apify, remembered=Remembered(MARK, build.id)).build.id == build.id
+    assert retry(apify, remembered=Remembered(MARK, build.id)).job.id == build.id
 
 
 def test_a_list_that_repeats_itself_ends() -> None:
@@ -967,14 +977,16 @@ def test_an_unfinished_build_of_another_version_may_be_what_an_earlier_attempt_h
 def test_a_first_try_that_is_late_asks_only_about_what_began_since() -> None:
     apify = times(*range(-900, -600), status="RUNNING")
     apify.is_stale = True
-    apify.sends = [RateLimitError("slow down")]
+    apify.sends = [ApiError("slow down", RATE_LIMIT)]
     started = start(apify)
     assert apify.calls.count("get") == 1, "about its own"
     assert not started.adopted
 
 
 @pytest.mark.parametrize("earlier_tries", [False, True])
-@pytest.mark.parametrize("error", [ServerError("down"), None], ids=["cannot be read", "does not say who started it"])
+@pytest.mark.parametrize(
+    "error", [ApiError("down", SERVER), None], ids=["cannot be read", "does not say who started it"]
+)
 def test_a_build_that_began_before_is_no_doubt(error: ApiError | None, earlier_tries: bool) -> None:
     """Clearing the task, as the error advises, starts a new attempt."""
     apify = times(-3600, status="RUNNING", meta={"origin": "API"})
@@ -987,7 +999,7 @@ def test_a_build_that_began_before_is_no_doubt(error: ApiError | None, earlier_t
 
     apify.get = unreadable  # type: ignore[method-assign]
     said: list[str] = []
-    assert not start(apify, first_try=False, earlier_tries=earlier_tries, say=said.append).adopted
+    assert not start(apify, first_try=False, earlier_tries=earlier_tries, warn=said.append).adopted
     assert "left build (no number) (b1) is not known" in said[0]
 
 
@@ -998,11 +1010,11 @@ def test_a_build_that_cannot_be_read_is_no_doubt_once_ours_is_found() -> None:
 
     def unreadable(build_id: str, /, *, attempts: int = 8) -> Build:
         if build_id != build.id:
-            raise ServerError("down")
+            raise ApiError("down", SERVER)
         return get(build_id)
 
     apify.get = unreadable  # type: ignore[method-assign]
-    assert retry(apify).build == build
+    assert retry(apify).job == build
 
 
 @pytest.mark.parametrize("earlier_tries", [False, True])
@@ -1044,11 +1056,11 @@ def test_a_doubt_that_passes_costs_no_try() -> None:
 
     def get_late(build_id: str, /, *, attempts: int = 8) -> Build:
         if fails and fails.pop():
-            raise ServerError("down")
+            raise ApiError("down", SERVER)
         return get(build_id)
 
     apify.get = get_late  # type: ignore[method-assign]
-    assert retry(apify).build == build
+    assert retry(apify).job == build
     assert apify.sent() == 0
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from airflow.sdk import DAG
 
-from airflow_provider_apify.operators import build
+from airflow_provider_apify.lifecycle import attempt
 from airflow_provider_apify.operators.build import ApifyBuildOperator
 from airflow_provider_apify.sensors.build import ApifyBuildSensor
 
@@ -17,7 +17,7 @@ options: dict[str, Any] = json.loads(os.environ["PROTOCOL_TASK"])
 for name in ("execution_timeout", "retry_delay"):
     if name in options:
         options[name] = timedelta(seconds=options[name])
-build.STALE_AFTER = options.pop("stale_after", 10)
+attempt.STALE_AFTER = options.pop("stale_after", 10)
 mapped = options.pop("mapped", False)
 
 with DAG(options.pop("dag_id"), schedule=None, start_date=datetime(2026, 1, 1)):

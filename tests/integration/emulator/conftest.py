@@ -24,10 +24,10 @@ class Api:
     def start(self, actor: str = "hello-world", version: str = "0.0", **params: Any) -> dict[str, Any]:
         answer = self("POST", f"/actors/~{actor}/builds", params={"version": version, **params})
         assert answer.status_code == 201, answer.text
-        return answer.json()["data"]
+        return dict(answer.json()["data"])
 
     def build(self, build_id: str, wait: float = 0) -> dict[str, Any]:
-        return self("GET", f"/actor-builds/{build_id}", params={"waitForFinish": wait}).json()["data"]
+        return dict(self("GET", f"/actor-builds/{build_id}", params={"waitForFinish": wait}).json()["data"])
 
     def built(self, actor: str = "hello-world", version: str = "0.0", **params: Any) -> dict[str, Any]:
         return self.build(self.start(actor, version, **params)["id"], wait=60)

@@ -22,6 +22,7 @@ BUILDS = "/v2/acts/*/builds"
 def exchange(emulator: Emulator, method: str, path: str, *, timeout: float = 5) -> bytes:
     """Send one request and return all bytes until the server closes the connection."""
     address = urlsplit(emulator.url)
+    assert address.port
     with socket.create_connection((address.hostname, address.port), timeout=timeout) as connection:
         headers = f"Host: x\r\nConnection: close\r\nAuthorization: Bearer {emulator.token}\r\nContent-Length: 0\r\n"
         connection.sendall(f"{method} {path} HTTP/1.1\r\n{headers}\r\n".encode())

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from airflow_provider_apify.emulator import Actor, Emulator, Fault
-from tests.network import self_signed
+from rig.network import self_signed
 
 from .conftest import Api, anyone, error
 

@@ -47,7 +47,7 @@ with DAG(
 with DAG("setup_and_teardown", schedule=None, start_date=datetime(2026, 1, 1)):
     candidate = ApifyBuildOperator(
         task_id="candidate", actor_id="~two-versions", version="1.0", wait_for_completion=True
-    ).as_setup()
+    ).as_setup()  # type: ignore[no-untyped-call]
     stable = ApifyBuildOperator(
         task_id="stable", actor_id="~two-versions", version="0.0", wait_for_completion=True, deferrable=True
     ).as_teardown(setups=candidate)
@@ -56,4 +56,4 @@ with DAG("setup_and_teardown", schedule=None, start_date=datetime(2026, 1, 1)):
     def try_out(summary: dict[str, Any]) -> None:
         raise RuntimeError(f"{summary['build_number']} is not good enough")
 
-    try_out(candidate.output["summary"]) >> stable  # type: ignore[arg-type]
+    try_out(candidate.output["summary"]) >> stable

@@ -20,7 +20,7 @@ class StallingTrigger(BaseTrigger):
     """
 
     def __init__(self, name: str) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.name = name
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
@@ -36,7 +36,7 @@ class StallingTrigger(BaseTrigger):
             deadline = time.monotonic() + 120
             while not (home / f"{self.name}.go-on").exists() and time.monotonic() < deadline:
                 time.sleep(0.1)  # noqa: ASYNC251
-        yield TriggerEvent("went on")
+        yield TriggerEvent("went on")  # type: ignore[no-untyped-call]
 
 
 class StallingOperator(BaseOperator):

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from airflow.sdk import DAG, Asset, AssetAlias, Param, task
-from stalling import StallingOperator
+from stalling import StallingOperator  # type: ignore[import-not-found]
 
 from airflow_provider_apify.operators.build import ApifyBuildOperator
 from airflow_provider_apify.sensors.build import ApifyBuildSensor
@@ -98,11 +98,12 @@ with dag("watched"):
 with dag("stalling"):
     StallingOperator(task_id="stall", name="{{ run_id }}")
 
-for dag_id, options in {
+SENSORS: dict[str, dict[str, Any]] = {
     "sensor_poke": {"mode": "poke"},
     "sensor_reschedule": {"mode": "reschedule", "poke_interval": 4},
     "sensor_deferred": {"deferrable": True},
-}.items():
+}
+for dag_id, options in SENSORS.items():
     with dag(dag_id):
         start = ApifyBuildOperator(task_id="start", actor_id="{{ params.actor }}")
         wait = ApifyBuildSensor(task_id="wait", build_id=start.output, **options)

@@ -1,0 +1,1 @@
+"""How requests are sent, in a worker and in a triggerer. Nothing here is public."""

@@ -1,0 +1,170 @@
+"""
+Asking for any number of jobs from one event loop, over one session for each Airflow connection.
+
+A long-poll is answered the moment its job ends. Where the connection allows none (``wait_seconds`` 0), all who wait
+share one request every few seconds, which lists the account's jobs, newest first: who is seen there to have ended is
+asked for at once, and who is not in the list after the time that a long-poll would have taken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from airflow_provider_apify.api.endpoints import Request, get_job, list_jobs
+from airflow_provider_apify.api.errors import ApiError
+from airflow_provider_apify.api.job import TERMINAL, J, Job, JobKind
+from airflow_provider_apify.client import wire
+from airflow_provider_apify.client.settings import Settings, Source
+from airflow_provider_apify.client.triggerer import AsyncTransport
+from airflow_provider_apify.jobs.wait import backoff
+
+#: Seconds from one look at the list to the next, and after one that was refused.
+LIST_INTERVAL, REFUSED_PAUSE = 3.0, 60.0
+#: Most requests at a time beside the long-polls.
+SHORT_REQUESTS = 20
+#: Seconds between the starts of two long-polls, on average: a TLS handshake takes a millisecond of the loop's time.
+#: Those due within the second number of seconds start together: each alone would wake the loop several times.
+SPACING, TOGETHER = 0.004, 0.04
+
+
+class Polls:
+    """Asks for jobs on behalf of all triggers of one event loop and Airflow connection."""
+
+    def __init__(self, transport: AsyncTransport) -> None:
+        self.transport = transport
+        self.users = 0
+        self._next_start = 0.0
+        self._short = asyncio.Semaphore(SHORT_REQUESTS)
+        self._lists: dict[JobKind[Job], Poller] = {}
+
+    @property
+    def settings(self) -> Settings | None:
+        """The Airflow connection as last read."""
+        return self.transport.source.settings
+
+    async def ask(self, kind: JobKind[J], job_id: str, wait: int) -> J:
+        """
+        Give a job: when it has ended, after about ``wait`` seconds, or earlier.
+
+        :param wait: seconds; with 0 the answer comes at once.
+        :raises ApiError: asking failed.
+        """
+        ends = _now() + wait
+        settings = await self.transport.source.current_async()  # which takes a busy triggerer up to 20 s
+        if settings.wait_seconds and ends > _now():
+            start = max(_now(), self._next_start)
+            self._next_start = start + SPACING
+            await asyncio.sleep(start - start % TOGETHER - _now())
+            seconds = min(settings.wait_seconds, math.ceil(max(0.0, ends - _now())))
+            request = get_job(kind, job_id, wait_for_finish=seconds)
+            answer = await self.transport.send(request)
+        else:
+            if ends > _now():
+                await self._list_of(kind).wait(job_id, ends - _now())
+            request = get_job(kind, job_id)
+            async with self._short:
+                answer = await self.transport.send(request)
+        return wire.parsed(request, partial(kind.job.from_api, console_url=settings.console_url), answer)
+
+    def _list_of(self, kind: JobKind[Job]) -> Poller:
+        if kind not in self._lists:
+            self._lists[kind] = Poller(self.transport.send, list_jobs(kind.path), LIST_INTERVAL, _ended)
+        return self._lists[kind]
+
+
+class Poller:
+    """
+    One request, sent every ``interval`` seconds as long as somebody waits for what its answers show.
+
+    :param shown: gives what an answer shows: keys that somebody may wait for.
+    """
+
+    def __init__(
+        self,
+        send: Callable[[Request], Awaitable[Any]],
+        request: Request,
+        interval: float,
+        shown: Callable[[Any], set[str]],
+    ) -> None:
+        self._send = send
+        self._request = request
+        self._interval = interval
+        self._shown = shown
+        self._waiting: dict[asyncio.Future[None], str] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    async def wait(self, key: str, seconds: float) -> None:
+        """Wait until an answer shows ``key``, for ``seconds`` at most."""
+        shown: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting[shown] = key
+        if self._task is None:
+            # In a context of its own: it is nobody's, and must not write to the log of the trigger that came first.
+            self._task = contextvars.Context().run(asyncio.get_running_loop().create_task, self._poll())
+        try:
+            await asyncio.wait({shown}, timeout=seconds)
+        finally:
+            del self._waiting[shown]
+            if not self._waiting and self._task is not None:
+                self._task.cancel()
+                self._task = None
+
+    async def _poll(self) -> None:
+        errors, pause = 0, self._interval
+        while True:
+            await asyncio.sleep(pause)
+            try:
+                keys = self._shown(await self._send(self._request))
+                errors, pause = 0, self._interval
+            except Exception as error:
+                # Who asks for the job itself gets the same error, and says so, or sees more than the list shows.
+                pause = REFUSED_PAUSE
+                if isinstance(error, ApiError) and error.transient:
+                    pause = max(self._interval, backoff(errors, error))
+                errors += 1
+                continue
+            for future, key in self._waiting.items():
+                if key in keys and not future.done():
+                    future.set_result(None)
+
+
+def _ended(data: Any) -> set[str]:
+    """Give the ids of those jobs of a list that have ended."""
+    items = data.get("items") if isinstance(data, Mapping) else None
+    return {
+        str(item.get("id"))
+        for item in (items if isinstance(items, list) else ())
+        if isinstance(item, Mapping) and str(item.get("status")) in TERMINAL
+    }
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+#: Keyed by loop first: ``dag.test()`` runs each trigger in a loop of its own, and a session dies with its loop.
+_shared: WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Polls]] = WeakKeyDictionary()
+
+
+@asynccontextmanager
+async def shared_polls(conn_id: str) -> AsyncIterator[Polls]:
+    """Give the running loop's polls over an Airflow connection: their session is closed by who needs it last."""
+    of_loop = _shared.setdefault(asyncio.get_running_loop(), {})
+    polls = of_loop.get(conn_id)
+    if polls is None:
+        polls = of_loop[conn_id] = Polls(AsyncTransport(Source(conn_id)))
+    polls.users += 1
+    try:
+        yield polls
+    finally:
+        polls.users -= 1
+        if not polls.users:
+            # A user may come while this one closes: it must not find the closing session.
+            del of_loop[conn_id]
+            await polls.transport.close()

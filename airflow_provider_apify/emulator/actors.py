@@ -1,0 +1,188 @@
+"""Actors with their versions and tags: what an Actor is, how the API shows it, and the endpoints."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from fastapi import APIRouter, Request, Response
+
+from airflow_provider_apify.emulator.answers import MAX_PAGE, ApiError, iso, not_found, page, success
+from airflow_provider_apify.emulator.call import Call
+from airflow_provider_apify.emulator.jobs import check_terminal
+from airflow_provider_apify.emulator.parameters import Count, Flag, WithToken
+from airflow_provider_apify.emulator.users import USER_ID, USERNAME
+
+if TYPE_CHECKING:
+    from airflow_provider_apify.emulator.builds import Build
+
+DEFAULT_BUILD_TAG = "latest"
+
+
+@dataclass(frozen=True)
+class Actor:
+    """
+    An Actor to build.
+
+    :param name: its name, without the user name.
+    :param versions: version number to that version's build tag (``None``: no tag).
+    :param outcome: the status its builds end with, one of ``TERMINAL_STATUSES``.
+    :param build_seconds: how long its builds take, READY included; ``None``: ``slowness`` times the emulator's.
+    :param slowness: see ``build_seconds``.
+    """
+
+    name: str
+    versions: dict[str, str | None] = field(default_factory=lambda: {"0.0": "latest"})
+    outcome: str = "SUCCEEDED"
+    build_seconds: float | None = None
+    slowness: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_terminal(self.outcome)
+
+
+@dataclass(eq=False)
+class ActorState:
+    """An Actor with what happened to it. ``tagged`` maps a tag to the build that carries it."""
+
+    actor: Actor
+    id: str
+    created_at: float
+    modified_at: float
+    title: str | None = None
+    description: str | None = None
+    tagged: dict[str, Build] = field(default_factory=dict)
+    counters: dict[str, int] = field(default_factory=dict)
+
+
+#: Those that there are from the start.
+ACTORS = (
+    Actor("hello-world"),
+    Actor("always-fails", outcome="FAILED"),
+    Actor("slow-build", slowness=6.0),
+    Actor("times-out", outcome="TIMED-OUT"),
+    Actor("two-versions", versions={"0.0": "latest", "1.0": "beta"}),
+)
+
+#: Below ``/v2/acts`` and ``/v2/actors``.
+router = APIRouter()
+
+
+@router.get("")
+async def list_actors(call: WithToken, offset: Count = 0, limit: Count = MAX_PAGE, desc: Flag = False) -> Response:
+    everyone = list(call.world.actors.values())
+    return success(page(everyone, actor_item, offset=offset, limit=limit, desc=desc))
+
+
+@router.get("/{actor_id}")
+async def get_actor(call: WithToken, actor_id: str) -> Response:
+    return success(actor_object(found_actor(call, actor_id)))
+
+
+@router.put("/{actor_id}")
+async def update_actor(call: WithToken, request: Request, actor_id: str) -> Response:
+    actor_state = found_actor(call, actor_id)
+    try:
+        body = await request.json()
+    except ValueError:
+        body = None
+    tags = (body.get("taggedBuilds") or {}) if isinstance(body, dict) else None
+    if not isinstance(tags, dict):
+        raise ApiError(400, "invalid-request", "The request body must be a JSON object, and so must taggedBuilds")
+    tagged = {tag: _taggable(call, actor_state, wanted) for tag, wanted in tags.items() if wanted is not None}
+    actor_state.tagged = {tag: build for tag, build in actor_state.tagged.items() if tag not in tags} | tagged
+    actor_state.title = body.get("title", actor_state.title)
+    actor_state.description = body.get("description", actor_state.description)
+    actor_state.modified_at = time.time()
+    return success(actor_object(actor_state))
+
+
+@router.get("/{actor_id}/versions")
+async def list_versions(call: WithToken, actor_id: str) -> Response:
+    versions = _version_objects(found_actor(call, actor_id))
+    return success({"total": len(versions), "items": versions})
+
+
+@router.get("/{actor_id}/versions/{number}")
+async def get_version(call: WithToken, actor_id: str, number: str) -> Response:
+    versions = found_actor(call, actor_id).actor.versions
+    if number not in versions:
+        raise not_found("Actor version")
+    return success(version_object(number, versions[number]))
+
+
+def found_actor(call: Call, actor_id: str) -> ActorState:
+    """Give the Actor with this id, ``~name`` or ``username~name``."""
+    actor_state = call.world.find_actor(actor_id)
+    if actor_state is None:
+        raise not_found("Actor")
+    return actor_state
+
+
+def actor_object(actor_state: ActorState) -> dict[str, Any]:
+    name = actor_state.actor.name
+    return actor_item(actor_state) | {
+        "userId": USER_ID,
+        "title": actor_state.title or name.replace("-", " ").capitalize(),
+        "description": actor_state.description,
+        "isPublic": False,
+        "isDeprecated": False,
+        "deploymentKey": f"ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABAQ{actor_state.id} apify@emulator",
+        "versions": _version_objects(actor_state),
+        "defaultRunOptions": {
+            "build": DEFAULT_BUILD_TAG,
+            "timeoutSecs": 3600,
+            "memoryMbytes": 1024,
+            "restartOnError": False,
+        },
+        "exampleRunInput": {"body": '{ "helloWorld": 123 }', "contentType": "application/json; charset=utf-8"},
+        "taggedBuilds": {
+            tag: {
+                "buildId": build.id,
+                "buildNumber": build.number,
+                "buildNumberInt": build.number_int,
+                "finishedAt": build.shown_end,
+            }
+            for tag, build in actor_state.tagged.items()
+        },
+    }
+
+
+def actor_item(actor_state: ActorState) -> dict[str, Any]:
+    """An Actor as an item of a list."""
+    return {
+        "id": actor_state.id,
+        "name": actor_state.actor.name,
+        "username": USERNAME,
+        "createdAt": iso(actor_state.created_at),
+        "modifiedAt": iso(actor_state.modified_at),
+        "stats": {
+            "totalBuilds": sum(actor_state.counters.values()),
+            "totalRuns": 0,
+            "totalUsers": 1,
+            "totalMetamorphs": 0,
+        },
+    }
+
+
+def version_object(number: str, tag: str | None) -> dict[str, Any]:
+    return {
+        "versionNumber": number,
+        "sourceType": "GIT_REPO",
+        "gitRepoUrl": "https://github.com/apify/actor-quick-start",
+        "buildTag": tag,
+        "envVars": [],
+        "applyEnvVarsToBuild": False,
+    }
+
+
+def _version_objects(actor_state: ActorState) -> list[dict[str, Any]]:
+    return [version_object(number, tag) for number, tag in actor_state.actor.versions.items()]
+
+
+def _taggable(call: Call, actor_state: ActorState, wanted: Any) -> Build:
+    build = call.world.builds.get(str(wanted.get("buildId"))) if isinstance(wanted, dict) else None
+    if build is None or build.actor_state is not actor_state or build.status != "SUCCEEDED":
+        raise ApiError(400, "invalid-build", "Only a succeeded build of this Actor can be tagged")
+    return build

@@ -1,0 +1,1 @@
+"""A job of Apify's inside an Airflow task, of whatever kind: started once, held, waited for, its outcome passed on."""

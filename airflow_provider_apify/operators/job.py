@@ -1,0 +1,197 @@
+"""What operators that start a job share, whatever its kind."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.providers.common.compat.sdk import BaseOperator
+
+from airflow_provider_apify import metrics
+from airflow_provider_apify.exceptions import ApifyConfigurationError, ApifyJobTimeout, ApifySupersededError
+from airflow_provider_apify.lifecycle import arguments, outcome
+from airflow_provider_apify.lifecycle.attempt import Attempt, job_before
+from airflow_provider_apify.lifecycle.deferral import defer, limits_after, limits_of, resume, summary_after, wait_here
+from airflow_provider_apify.lifecycle.hold import Hold
+from airflow_provider_apify.links.console import ApifyConsoleLink
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context, XComArg
+
+    from airflow_provider_apify.api.job import Job, JobKind
+    from airflow_provider_apify.client.client import Client
+    from airflow_provider_apify.exceptions import ApifyJobFailed
+    from airflow_provider_apify.jobs.wait import Limits
+
+
+class JobOperator(arguments.LiteralsStayText, BaseOperator):
+    """
+    Starts one job for each attempt, waits for it if asked to, and aborts it when the task is ended early.
+
+    A subclass says which kind (``job_kind``, ``failure``), and how one is started (``_attempt``); see
+    :class:`~airflow_provider_apify.operators.build.ApifyBuildOperator` for the parameters.
+    """
+
+    job_kind: ClassVar[JobKind[Job]]
+    #: What a job that did not succeed raises.
+    failure: ClassVar[type[ApifyJobFailed]]
+
+    template_fields: Sequence[str] = ("wait_for_finish", "timeout", "apify_conn_id")
+    operator_extra_links = (ApifyConsoleLink(),)
+
+    def __init__(
+        self,
+        *,
+        wait_for_finish: int | str | XComArg | None,
+        wait_for_completion: bool | str,
+        deferrable: bool | str | None,
+        timeout: timedelta | float | str | XComArg | None,
+        abort_on_kill: bool | str,
+        apify_conn_id: str,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.wait_for_finish = arguments.now_or_rendered(arguments.wait_for_finish, wait_for_finish)
+        self.wait_for_completion = arguments.switch("wait_for_completion", wait_for_completion)
+        self.deferrable = arguments.deferrable(deferrable)
+        self.timeout = arguments.now_or_rendered(arguments.seconds, timeout)
+        self.abort_on_kill = arguments.switch("abort_on_kill", abort_on_kill)
+        self.apify_conn_id = apify_conn_id
+        #: The job's page in Apify Console, once known.
+        self.console_url: str | None = None
+        self._hold: Hold | None = None
+        self._killed = False
+        self._check_outlets()
+        self._no_effect = ""
+        if not self.wait_for_completion:
+            self._no_effect = arguments.warn_of_no_effect(
+                self.task_id,
+                self.job_kind.name,
+                deferrable=self.deferrable and deferrable is not None,
+                timeout=self.timeout is not None,
+            )
+
+    def _attempt(self, context: Context, client: Client, begun: float) -> Attempt:
+        """Give the attempt, from the rendered arguments; an :class:`ApifyConfigurationError` if they cannot be used."""
+        raise NotImplementedError
+
+    def _trigger(self) -> Any:
+        """Give the class of the trigger that waits for such a job."""
+        raise NotImplementedError
+
+    def _complete(self, client: Client, summary: dict[str, Any], limits: Limits) -> None:
+        """Add to the summary of a job that has ended what its own answer does not say."""
+
+    def _read_rendered(self) -> None:
+        """Read what templates gave: from here on, ``timeout`` and ``wait_for_finish`` are numbers or ``None``."""
+        self.timeout = arguments.seconds(self.timeout)
+        self.wait_for_finish = arguments.wait_for_finish(self.wait_for_finish)
+
+    def execute(self, context: Context) -> str:
+        begun = time.time()
+        self.console_url = ""  # so that Airflow does not look for it where none can be
+        self._check_outlets()
+        self._read_rendered()
+        client = self._client()
+        attempt = self._attempt(context, client, begun)
+        if self._no_effect:
+            self.log.warning("%s", self._no_effect)
+        # Ending the job must need no word with Airflow, and a connection that cannot be used be known before a start.
+        client.connect()
+        hold = self._hold = self._new_hold(context, client)
+        # A SIGTERM before this point found nothing to end yet.
+        if self._killed and hold.is_over():
+            raise ApifySupersededError(f"The task is being ended: no {self.job_kind.name} is started.")
+        with hold.during():
+            started = attempt.start(hold)
+            job = started.job
+            if started.adopted and (job.act_id is None or (job.is_terminal and job.stats is None)):
+                # It comes from a list, whose items do not say so.
+                job = client.get(self.job_kind, job.id)
+            limits = limits_of(self, begun=begun, known=time.time())
+            metrics.count(self.job_kind, "adopted" if started.adopted else "started", context["ti"], job.act_id)
+            outcome.announce(self, context, self.job_kind, job.summary())
+            self.log.info(
+                "%s %s %s of %s%s: %s",
+                "Continuing with" if started.adopted else "Started",
+                self.job_kind.name,
+                job,
+                attempt.subject,
+                ", which this task had started before" if started.adopted else "",
+                job.console_url,
+            )
+            if not job.is_terminal:
+                self._log_status(job)
+            job = self._wait(client, job, limits)
+            if job.is_terminal:
+                return self._finish(context, client, job.summary(), limits)
+            if not self.wait_for_completion:
+                hold.release()
+            return job.id
+
+    def execute_complete(self, context: Context, event: dict[str, Any] | None = None) -> str:
+        """Continue after the triggerer has waited."""
+        client = self._client()
+        self._hold = self._new_hold(context, client)
+        job_id = event.get(f"{self.job_kind.name}_id") if isinstance(event, dict) else None
+        job_id = job_id or job_before(self, context, self.job_kind)
+        self._hold.take(job_id)
+        with self._hold.during():
+            self._read_rendered()
+            summary = summary_after(self, context, client, self.job_kind, job_id, event)
+            return self._finish(context, client, summary, limits_after(self, context, event))
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Airflow's way back from a deferral, also when no triggerer ran or the trigger crashed."""
+        return resume(self, next_method, next_kwargs, context)
+
+    def on_kill(self) -> None:
+        self._killed = True
+        if self._hold is not None:
+            self._hold.on_kill()
+
+    def _wait(self, client: Client, job: Job, limits: Limits) -> Job:
+        if job.is_terminal:
+            return job
+        left = limits.left(time.time()) if self.wait_for_completion else None
+        if self.wait_for_finish:
+            seconds = self.wait_for_finish if left is None else min(left, self.wait_for_finish)
+            try:
+                return client.wait(self.job_kind, job.id, timeout=seconds, on_status=self._log_status)
+            except ApifyJobTimeout:
+                self.log.info("%s %s has not ended after %d s.", self.job_kind.title, job.name, seconds)
+                left = limits.left(time.time())
+        if self.wait_for_completion and self.deferrable and left != 0:
+            defer(self, self._trigger(), job.id, limits, abort_on_kill=self.abort_on_kill)
+        if self.wait_for_completion:
+            return wait_here(self, client, self.job_kind, job.id, limits)
+        return job
+
+    def _finish(self, context: Context, client: Client, summary: dict[str, Any], limits: Limits) -> str:
+        self._hold.release()  # type: ignore[union-attr]
+        # Again, for a job that could not be seen before it ended.
+        outcome.announce(self, context, self.job_kind, summary)
+        self._complete(client, summary, limits)
+        outcome.finish(self, context, client, self.job_kind, summary, failure=self.failure)
+        return str(summary[f"{self.job_kind.name}_id"])
+
+    def _log_status(self, job: Job) -> None:
+        self.log.info("%s", job.status_line)
+
+    def _check_outlets(self) -> None:
+        if self.outlets and not self.wait_for_completion:
+            raise ApifyConfigurationError(
+                f"outlets need wait_for_completion=True, or the asset event would announce a {self.job_kind.name} that"
+                " has just begun."
+            )
+
+    def _new_hold(self, context: Context, client: Client) -> Hold:
+        return Hold(client, self.job_kind, context["ti"], self.log, abort=self.abort_on_kill)
+
+    def _client(self) -> Client:
+        from airflow_provider_apify.client.client import Client
+        from airflow_provider_apify.client.settings import Source
+
+        return Client(Source(self.apify_conn_id), self.log)

@@ -1,1 +1,0 @@
-"""How far the provider goes: a thousand builds in one triggerer, and Airflow on Celery with a triggerer lost."""
