@@ -64,7 +64,7 @@ def test_the_form_has_only_the_fields_that_matter(page: Page, picture: Callable[
     picture("connection-form", form.bounding_box())
 
     form.get_by_role("button", name="Extra Fields", exact=True).click()
-    extra = ["Long-poll time (s)", "Timeout (s)", "Open requests per triggerer", "Proxy", "CA bundle"]
+    extra = ["Long-poll time (s)", "Timeout (s)", "Proxy", "CA bundle"]
     expect(labels).to_contain_text([*always, *extra, "Allow http", "Console base URL"])
 
 
