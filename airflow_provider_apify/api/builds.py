@@ -44,7 +44,7 @@ BUILD = JobKind("/v2/actor-builds", Build)
 
 def collection(actor_id: object) -> str:
     """
-    Give the path of an Actor's builds (https://docs.apify.com/api/v2/act-builds-get).
+    Give the path of an Actor's builds (https://docs.apify.com/api/v2/actors-builds-get).
 
     :raises ValueError: ``actor_id`` is none.
     """
@@ -61,7 +61,7 @@ def start_build(
     wait_for_finish: object = None,
 ) -> Start[Build]:
     """
-    Build an Actor (https://docs.apify.com/api/v2/act-builds-post). ``None`` leaves a parameter to Apify's default.
+    Build an Actor (https://docs.apify.com/api/v2/actors-builds-post). ``None`` leaves a parameter to Apify's default.
 
     :raises ValueError: an argument cannot be what it is said to be; the message names it.
     """

@@ -42,7 +42,7 @@ def address(base_url: str, request: Request) -> str:
 def headers(request: Request, fingerprint: object = "") -> dict[str, str]:
     """
     Give the headers of a request: who asks, as Apify wants integrations to say it
-    (https://docs.apify.com/platform/integrations).
+    (https://docs.apify.com/integrations/integrate).
     """
     given = {
         "Accept": "application/json" if request.answer is Answer.DATA else "*/*",

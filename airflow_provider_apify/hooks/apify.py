@@ -199,7 +199,8 @@ class ApifyHook(BaseHook):
 
     def close(self) -> None:
         """Close the connections to Apify. The next request opens one, with the Airflow connection read again."""
-        self.__dict__.pop("_client", self._client).close()
+        if client := self.__dict__.pop("_client", None):
+            client.close()
 
     def test_connection(self) -> tuple[bool, str]:
         """Ask whose token it is (``GET /v2/users/me``), for Airflow's button *Test*. Sends one request."""

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from airflow.providers.common.compat.sdk import conf
 
 from airflow_provider_apify.api.endpoints import check_wait
+from airflow_provider_apify.client.failures import configuration
 from airflow_provider_apify.exceptions import ApifyConfigurationError
 
 T = TypeVar("T")
@@ -121,10 +122,8 @@ def wait_for_finish(value: Any) -> int | None:
 
 def checked(check: Callable[[Any], T], value: Any) -> T:
     """Read an argument by a check of ``api``, whose ``ValueError`` becomes an ``ApifyConfigurationError``."""
-    try:
+    with configuration():
         return check(value)
-    except ValueError as error:
-        raise ApifyConfigurationError(str(error)) from None
 
 
 def warn_of_no_effect(task_id: str, noun: str, **is_set: bool) -> str:

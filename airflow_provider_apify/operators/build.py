@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_provider_apify.api import builds
 from airflow_provider_apify.api.builds import BUILD, Build
 from airflow_provider_apify.api.endpoints import check_actor_id
+from airflow_provider_apify.client.failures import configuration
 from airflow_provider_apify.exceptions import ApifyBuildFailed
 from airflow_provider_apify.lifecycle import arguments
 from airflow_provider_apify.lifecycle.attempt import Attempt
@@ -130,7 +131,10 @@ class ApifyBuildOperator(JobOperator):
         def start() -> Start[Build]:
             nonlocal version
             if version is None:
-                version = self._chosen_version(client, tag)
+                from airflow_provider_apify.hooks.apify import choose_version
+
+                with configuration():
+                    version = choose_version(client, self.log, self.actor_id, tag)
             return start_build(version=version)
 
         def excludes(build: Any) -> bool:
@@ -148,11 +152,6 @@ class ApifyBuildOperator(JobOperator):
             excludes,
             begun,
         )
-
-    def _chosen_version(self, client: Client, tag: str | None) -> str:
-        from airflow_provider_apify.hooks.apify import choose_version
-
-        return arguments.checked(lambda actor_id: choose_version(client, self.log, actor_id, tag), self.actor_id)
 
     def _wanted_tag(self) -> Any:
         return arguments.digits(arguments.given(self.tag))

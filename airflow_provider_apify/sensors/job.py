@@ -18,7 +18,7 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_apify.api.endpoints import check_job_id
-from airflow_provider_apify.client.failures import timed_out
+from airflow_provider_apify.client.failures import configuration, timed_out
 from airflow_provider_apify.exceptions import ApifyJobSensorTimeout, ApifyJobTimeout
 from airflow_provider_apify.jobs.wait import Limits
 from airflow_provider_apify.lifecycle import arguments, outcome
@@ -178,8 +178,8 @@ class JobSensor(arguments.LiteralsStayText, BaseSensorOperator):
         from airflow_provider_apify.client.settings import Source
 
         name = f"{self.job_kind.name}_id"
-        given = arguments.digits(getattr(self, name))
-        setattr(self, name, arguments.checked(lambda job_id: check_job_id(self.job_kind, job_id), given))
+        with configuration():
+            setattr(self, name, check_job_id(self.job_kind, arguments.digits(getattr(self, name))))
         return Client(Source(self.apify_conn_id), self.log)
 
     def _look(self, context: Context, client: Client, *, first: bool = True) -> Job | None:

@@ -106,8 +106,6 @@ class JobTrigger(BaseTrigger):
         return job.words_of_abort("the run was interrupted" if inline else "its task was ended or cleared")
 
     async def _state(self) -> str | Unknown | None:
-        if self.task_instance is None:
-            return Unknown.STATE
         try:
             return await compat.ask_state_async(self.task_instance, seconds=STATE_LIMIT)
         except Exception:
