@@ -1,5 +1,5 @@
 """
-Apache Airflow provider for Apify: build Actors, wait for the builds, pass on their ids and stats.
+Apache Airflow provider for Apify: build and run Actors, wait for builds and runs, bring what they scraped on.
 
 What DAGs use can be imported from here. It is loaded when it is first used: Airflow imports this package in each of its
 components, and most of them need none of it.
@@ -10,16 +10,33 @@ if TYPE_CHECKING:
     from airflow_provider_apify._version import __version__
     from airflow_provider_apify.hooks.apify import ApifyHook
     from airflow_provider_apify.operators.build import ApifyBuildOperator
+    from airflow_provider_apify.operators.run import ApifyRunActorOperator, ApifyRunTaskOperator
     from airflow_provider_apify.sensors.build import ApifyBuildSensor
+    from airflow_provider_apify.sensors.run import ApifyRunSensor
     from airflow_provider_apify.triggers.build import ApifyBuildTrigger
+    from airflow_provider_apify.triggers.run import ApifyRunTrigger
 
-__all__ = ["ApifyBuildOperator", "ApifyBuildSensor", "ApifyBuildTrigger", "ApifyHook", "__version__"]
+__all__ = [
+    "ApifyBuildOperator",
+    "ApifyBuildSensor",
+    "ApifyBuildTrigger",
+    "ApifyHook",
+    "ApifyRunActorOperator",
+    "ApifyRunSensor",
+    "ApifyRunTaskOperator",
+    "ApifyRunTrigger",
+    "__version__",
+]
 
 _HOMES = {
     "ApifyBuildOperator": "operators.build",
     "ApifyBuildSensor": "sensors.build",
     "ApifyBuildTrigger": "triggers.build",
     "ApifyHook": "hooks.apify",
+    "ApifyRunActorOperator": "operators.run",
+    "ApifyRunSensor": "sensors.run",
+    "ApifyRunTaskOperator": "operators.run",
+    "ApifyRunTrigger": "triggers.run",
     "__version__": "_version",
 }
 

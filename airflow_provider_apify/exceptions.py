@@ -133,6 +133,25 @@ class ApifyBuildFailedFinal(ApifyBuildFailed, AirflowFailException):
     """The same, seen by a sensor: that build never changes, so Airflow fails the task at once."""
 
 
+class ApifyRunFailed(ApifyJobFailed):
+    """A run ended as FAILED, ABORTED or TIMED-OUT; with its status message, exit code and the end of its log."""
+
+
+class ApifyRunFailedFinal(ApifyRunFailed, AirflowFailException):
+    """The same, seen by a sensor: Airflow fails the task at once."""
+
+
+class ApifyTooFewItems(ApifyJobFailed):
+    """
+    A run succeeded, and its dataset has fewer items than ``min_items``. Retryable: a retry of the operator counts
+    again, and then starts another run, which is paid for.
+    """
+
+
+class ApifyTooFewItemsFinal(ApifyTooFewItems, AirflowFailException):
+    """The same, seen by a sensor: Airflow fails the task at once."""
+
+
 class ApifyJobTimeout(ApifyException):
     """The job did not end within the task's ``timeout``. Not Apify's own ``TIMED-OUT``. Retryable."""
 

@@ -8,14 +8,29 @@ def get_provider_info() -> dict:  # type: ignore[type-arg]
     return {
         "package-name": "airflow-provider-apify",
         "name": "Apify",
-        "description": "Build Apify Actors, wait for the builds, and pass on their ids and stats.",
+        "description": "Build and run Apify Actors, wait for builds and runs, and use what they scraped.",
         "integrations": [
             {"integration-name": "Apify", "external-doc-url": "https://docs.apify.com/api/v2", "tags": ["service"]}
         ],
         "hooks": [{"integration-name": "Apify", "python-modules": ["airflow_provider_apify.hooks.apify"]}],
-        "operators": [{"integration-name": "Apify", "python-modules": ["airflow_provider_apify.operators.build"]}],
-        "sensors": [{"integration-name": "Apify", "python-modules": ["airflow_provider_apify.sensors.build"]}],
-        "triggers": [{"integration-name": "Apify", "python-modules": ["airflow_provider_apify.triggers.build"]}],
+        "operators": [
+            {
+                "integration-name": "Apify",
+                "python-modules": ["airflow_provider_apify.operators.build", "airflow_provider_apify.operators.run"],
+            }
+        ],
+        "sensors": [
+            {
+                "integration-name": "Apify",
+                "python-modules": ["airflow_provider_apify.sensors.build", "airflow_provider_apify.sensors.run"],
+            }
+        ],
+        "triggers": [
+            {
+                "integration-name": "Apify",
+                "python-modules": ["airflow_provider_apify.triggers.build", "airflow_provider_apify.triggers.run"],
+            }
+        ],
         "extra-links": ["airflow_provider_apify.links.console.ApifyConsoleLink"],
         "connection-types": [
             {

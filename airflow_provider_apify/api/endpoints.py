@@ -23,6 +23,9 @@ _ACTORS = "/v2/acts"
 
 # Patterns that re compiles when they are first used: a third of a millisecond in each process that parses DAG files.
 _CONSOLE_PAGE = r"(?i)(?:https?://)?console\.apify\.com/(?:organization/[^/?#]+/)?actors/([0-9A-Za-z]{17})(?:[/?#].*)?"
+_TASK_PAGE = (
+    r"(?i)(?:https?://)?console\.apify\.com/(?:organization/[^/?#]+/)?actors/tasks/([0-9A-Za-z]{17})(?:[/?#].*)?"
+)
 _STORE_PAGE = r"(?ai)(?:https?://)?(?:www\.)?apify\.com/(?!store/)([\w.-]+)/([\w.-]+)(?:[/?#].*)?"
 _ADDRESS = r"(?i)[a-z]+://|([a-z]+\.)?apify\.com(/|$)"
 _BUILD_NUMBER = r"(?a)\d+\.\d+\.\d+"
@@ -96,14 +99,14 @@ def get_job(kind: JobKind[Job], job_id: object, *, wait_for_finish: object = Non
     return Request("GET", _job_path(kind, job_id), parameters(waitForFinish=wait or None))
 
 
-def abort_job(kind: JobKind[Job], job_id: object) -> Request:
-    """Abort a job. Harmless to repeat; does nothing to one that has ended."""
-    return Request("POST", f"{_job_path(kind, job_id)}/abort")
+def abort_job(kind: JobKind[Job], job_id: object, *, gracefully: bool = False) -> Request:
+    """Abort a job. Harmless to repeat; does nothing to one that has ended. Only runs can be aborted ``gracefully``."""
+    return Request("POST", f"{_job_path(kind, job_id)}/abort", parameters(gracefully=gracefully or None))
 
 
-def get_job_log(kind: JobKind[Job], job_id: object) -> Request:
-    """Get a job's whole log; Apify gives no part of one."""
-    return Request("GET", f"{_job_path(kind, job_id)}/log", answer=Answer.TEXT)
+def get_job_log(kind: JobKind[Job], job_id: object, *, stream: bool = False) -> Request:
+    """Get a job's whole log; Apify gives no part of one. As a ``stream``, the answer ends when the job does."""
+    return Request("GET", f"{_job_path(kind, job_id)}/log", parameters(stream=stream or None), answer=Answer.TEXT)
 
 
 def list_jobs(collection: str, *, limit: int = PAGE_LIMIT, offset: int = 0, desc: bool = True) -> Request:
@@ -168,15 +171,31 @@ def check_actor_id(actor_id: object) -> str:
         return page[1]
     if page := re.fullmatch(_STORE_PAGE, text):
         return f"{page[1]}/{page[2]}"
+    return _checked_name(actor_id, "actor_id must be an Actor's id, user/name, or ~name for an Actor of your own")
+
+
+def check_actor_task_id(actor_task_id: object) -> str:
+    """
+    Read the id, ``user~name``, ``user/name`` or ``~name`` of an Apify task, or the address of its page in Console.
+
+    :raises ValueError: it is none of them; the message says what to write.
+    """
+    if page := re.fullmatch(_TASK_PAGE, _stripped(actor_task_id)):
+        return page[1]
+    return _checked_name(
+        actor_task_id, "actor_task_id must be the id of a task in Apify, user/name, or ~name for a task of your own"
+    )
+
+
+def _checked_name(value: object, must_be: str) -> str:
+    text = _stripped(value)
     if text in _NOTHING:
         why = ". Does the template or the task that it comes from give anything?"
     elif re.match(_ADDRESS, text) or not _is_segment(text) or not re.fullmatch(r"~?[^/~]+|[^/~]+[/~][^/~]+", text):
         why = ""
     else:
         return text
-    raise ValueError(
-        f"actor_id must be an Actor's id, user/name, or ~name for an Actor of your own; got {_shown(actor_id)}{why}"
-    )
+    raise ValueError(f"{must_be}; got {_shown(value)}{why}")
 
 
 def check_job_id(kind: JobKind[Job], job_id: object) -> str:
@@ -206,10 +225,20 @@ def actor_path(actor_id: object) -> str:
 
     :raises ValueError: ``actor_id`` is none.
     """
-    text = check_actor_id(actor_id)
-    if re.fullmatch(r"[^/~]+/[^/~]+", text):
-        text = text.replace("/", "~")
-    return f"{_ACTORS}/{quote(text, safe='~')}"
+    return f"{_ACTORS}/{_quoted_name(check_actor_id(actor_id))}"
+
+
+def actor_task_path(actor_task_id: object) -> str:
+    """
+    Give the path of an Apify task.
+
+    :raises ValueError: ``actor_task_id`` is none.
+    """
+    return f"/v2/actor-tasks/{_quoted_name(check_actor_task_id(actor_task_id))}"
+
+
+def _quoted_name(text: str) -> str:
+    return quote(text.replace("/", "~"), safe="~")
 
 
 def _job_path(kind: JobKind[Job], job_id: object) -> str:

@@ -8,7 +8,7 @@ from enum import Enum
 from typing import NamedTuple
 
 #: Longest message of Apify's that is repeated in ours, in characters.
-MESSAGE_LIMIT = 500
+MESSAGE_LIMIT = 2000
 
 
 class Kind(NamedTuple):
@@ -41,7 +41,7 @@ AUTHENTICATION = Kind(
 #: The token is valid but may not do this.
 PERMISSION = Kind(
     "permission",
-    types=("insufficient-permissions",),
+    types=("insufficient-permissions", "full-permission-actor-not-approved", "actor-disabled", "user-disabled"),
     statuses=(403,),
     advice="Put a token whose owner may do this into the connection's password; scoped tokens cannot modify Actors.",
 )
@@ -50,16 +50,27 @@ NOT_FOUND = Kind(
     "not found",
     types=("record-not-found", "record-or-token-not-found", "actor-not-found", "build-not-found"),
     statuses=(404,),
-    advice="Check actor_id, version or build_id, and that the account of the connection's token can see it.",
+    advice="Check the ids and the version that the task names, and that the account of the connection's token can see"
+    " them.",
 )
 #: Apify refuses the request as it is: 400, and every status that no other kind names.
-INVALID_REQUEST = Kind("invalid request", advice="Check the arguments.")
+INVALID_REQUEST = Kind(
+    "invalid request",
+    # Those of builds come with 403, and say nothing of the token.
+    types=("invalid-input", "invalid-input-schema", "unknown-build-tag", "invalid-build", "build-outdated"),
+    advice="Check the arguments.",
+)
 #: For a long time Apify has given no answer about a job but refusals that say nothing of it.
 POLL = Kind("poll", passes=True)
 #: The account's credits or monthly limit are used up.
 QUOTA = Kind(
     "quota",
-    types=("platform-feature-disabled", "not-enough-usage-to-run-paid-actor"),
+    types=(
+        "platform-feature-disabled",
+        "not-enough-usage-to-run-paid-actor",
+        "actor-is-not-rented",
+        "apify-plan-required-to-use-paid-actor",
+    ),
     statuses=(402,),
     advice="Raise the limit or add credits in Apify Console, Billing; retrying does not help.",
 )
@@ -69,7 +80,8 @@ CAPACITY = Kind(
     types=("actor-memory-limit-exceeded", "concurrent-runs-limit-exceeded"),
     passes=True,
     advice="It clears as other builds and runs end. To keep it from happening, give the tasks an Airflow pool with"
-    " include_deferred=True and a slot for each 4 GB of the account's memory.",
+    " include_deferred=True and a slot for each GB of the account's memory, and pool_slots: 4 for a build, its memory"
+    " in GB for a run.",
 )
 #: Too many requests.
 RATE_LIMIT = Kind(
@@ -100,6 +112,22 @@ KINDS = (
     CERTIFICATE,
 )
 _BY_TYPE = {type_: kind for kind in KINDS for type_ in kind.types}
+#: What to do where a type says more than its kind.
+_ADVICE = {
+    "invalid-input": "Correct the input: Apify checks it against the input schema of the build (Apify Console, the"
+    " Actor's tab Input).",
+    "invalid-input-schema": "The Actor's own input schema is broken: whoever maintains the Actor has to correct it.",
+    "full-permission-actor-not-approved": "The Actor asks for full permissions. Somebody who may has to approve that"
+    " once in Apify Console; then clear the task.",
+    "actor-disabled": "Ask whoever maintains the Actor, or Apify's support.",
+    "user-disabled": "Ask Apify's support.",
+    "actor-is-not-rented": "Rent the Actor in Apify Console; then clear the task.",
+    "apify-plan-required-to-use-paid-actor": "The Actor needs a paid plan: see Apify Console, Billing.",
+    **dict.fromkeys(
+        ("unknown-build-tag", "invalid-build", "build-outdated", "build-not-found"),
+        "Name a build that has succeeded, by its tag or number, or build the Actor first.",
+    ),
+}
 _BY_STATUS = {status: kind for kind in KINDS for status in kind.statuses}
 
 
@@ -170,7 +198,7 @@ def may_repeat(repeat: Repeat, error: ApiError) -> bool:
 
 
 #: An Actor in a request's path that has neither a user nor the form of an id, which is 17 letters and digits.
-_BARE_NAME = r"(?a)/v2/acts/(?![0-9A-Za-z]{17}(?:/|$))([\w.-]+)(?=/|$)"
+_BARE_NAME = r"(?a)/v2/(acts|actor-tasks)/(?![0-9A-Za-z]{17}(?:/|$))([\w.-]+)(?=/|$)"
 
 
 def from_answer(what: str, status: int, body: bytes, retry_after: float | None = None) -> ApiError:
@@ -180,7 +208,7 @@ def from_answer(what: str, status: int, body: bytes, retry_after: float | None =
     :param what: what was asked, for the message: ``"POST /v2/acts/x/builds"``.
     :param body: the answer's body; anything but Apify's error object is left out of the message.
     """
-    type_, said = _error_of(body)
+    type_, said, approval_url = _error_of(body)
     kind = _BY_TYPE.get(type_ or "") or _BY_STATUS.get(status)
     if kind is None:
         kind = SERVER if status >= 500 or status < 400 else INVALID_REQUEST
@@ -190,9 +218,12 @@ def from_answer(what: str, status: int, body: bytes, retry_after: float | None =
         return unreadable(what, status, page)
     code = f"HTTP {status}" + (f", {type_}" if type_ else "")
     message = f"Apify answered {what} with {code}" + (f": {said.rstrip('.')}." if said else ".")
-    advice = kind.advice
-    if kind == NOT_FOUND and (name := re.search(_BARE_NAME, what)):
-        advice += f"\n{name[1]} is no Actor's id: write ~{name[1]} for an Actor of your own, else user/{name[1]}."
+    advice = _ADVICE.get(type_ or "", kind.advice)
+    if approval_url:
+        advice += f"\n{approval_url}"
+    if kind == NOT_FOUND and (found := re.search(_BARE_NAME, what)):
+        whose, name = "an Actor" if found[1] == "acts" else "a task", found[2]
+        advice += f"\n{name} is no {whose.split()[1]}'s id: write ~{name} for {whose} of your own, else user/{name}."
     return ApiError(f"{message}\n{advice}", kind, status=status, type=type_, retry_after=retry_after)
 
 
@@ -211,13 +242,17 @@ def first_line(error: BaseException | None) -> str:
     return next(iter(str(error or "").splitlines()), "")
 
 
-def _error_of(body: bytes) -> tuple[str | None, str]:
+def _error_of(body: bytes) -> tuple[str | None, str, str]:
+    """Give Apify's type and message, and the address at which somebody can approve what was asked for, if any."""
     try:
         error = json.loads(body)["error"]
-        type_, message = error.get("type"), error.get("message")
+        type_, message, data = error.get("type"), error.get("message"), error.get("data")
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        return None, ""
-    return _folded(type_)[:100] or None, _folded(message)[:MESSAGE_LIMIT]
+        return None, "", ""
+    approval_url = data.get("approvalUrl") if isinstance(data, dict) else None
+    if not (isinstance(approval_url, str) and re.fullmatch(r"https?://\S{1,500}", approval_url)):
+        approval_url = ""
+    return _folded(type_)[:100] or None, _folded(message)[:MESSAGE_LIMIT], approval_url
 
 
 def _folded(text: object) -> str:

@@ -74,6 +74,10 @@ class Job:
 
     #: What messages call such a job; ``<noun>_id`` is its id in arguments, XComs and events.
     noun: ClassVar[str] = "job"
+    #: What of its summary becomes XComs of its own as soon as the job is known, beside its id.
+    announced: ClassVar[tuple[str, ...]] = ("build_number", "actor_id")
+    #: What lines of the log add to its cost.
+    cost_note: ClassVar[str] = ""
 
     id: str
     #: As Apify spells it, also when it is none of :class:`ActorJobStatus`.
@@ -121,7 +125,13 @@ class Job:
             usage_total_usd=fields.number(data, "usageTotalUsd"),
             console_url=stated or None,
             raw=data,
+            **cls._own_fields(data),
         )
+
+    @classmethod
+    def _own_fields(cls, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Parse the fields that only this kind of job has."""
+        return {}
 
     @classmethod
     def _page(cls, data: Mapping[str, Any], base: str) -> str | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -43,6 +43,8 @@ _ABORT_PAUSE = 5.0
 _IMPATIENT_TIMEOUT, _IMPATIENT_PAUSE = 1.2, 0.5
 #: Longest line of a log that is kept, in bytes, on average over the lines asked for.
 _LINE_BYTES = 2000
+#: Longest time in seconds in which a log that is streamed may say nothing.
+_LOG_SILENCE = 600.0
 
 
 class Client:
@@ -93,6 +95,10 @@ class Client:
         """
         source = Source(self._source.conn_id, replace(self.settings, timeout=timeout))
         return Client(source, _Silent(), longest_pause=_IMPATIENT_PAUSE)  # type: ignore[arg-type]
+
+    def another(self) -> Client:
+        """Give a client over the same connection, with a session of its own, for another thread."""
+        return Client(Source(self._source.conn_id, self.settings), self._log)
 
     # -- in a worker ----------------------------------------------------------------------------------------------
 
@@ -179,10 +185,10 @@ class Client:
                     return None
                 self._pause(pause)
 
-    def abort(self, kind: JobKind[J], job_id: str, *, attempts: int = ATTEMPTS) -> J:
-        """Abort a job. Does nothing to one that has ended."""
+    def abort(self, kind: JobKind[J], job_id: str, *, gracefully: bool = False, attempts: int = ATTEMPTS) -> J:
+        """Abort a job; ``gracefully``: give it time to save what it has. Does nothing to one that has ended."""
         with configuration():
-            request = endpoints.abort_job(kind, job_id)
+            request = endpoints.abort_job(kind, job_id, gracefully=gracefully)
         return self.call(request, self._parser(kind), attempts=attempts)
 
     def list_jobs(
@@ -211,6 +217,18 @@ class Client:
         tail = self._retrying(request, attempts, lambda transport: transport.tail(request, lines * _LINE_BYTES))
         text = tail.decode(errors="replace").replace(self.settings.token, "***")
         return "\n".join([line for line in text.splitlines() if line.strip()][-lines:])
+
+    def log_stream(self, kind: JobKind[J], job_id: str) -> Iterator[bytes]:
+        """Give a job's log from its begin, as it is written, until the job ends. Not repeated: ask again for that."""
+        with configuration():
+            request = endpoints.get_job_log(kind, job_id, stream=True)
+        transport = self._connected()
+        token = transport.settings.token.encode()
+        try:
+            for chunk in transport.stream(request, silence=_LOG_SILENCE):
+                yield chunk.replace(token, b"*" * len(token))
+        except ApiError as error:
+            raise self._named(error, transport.settings) from None
 
     # -- in a triggerer -------------------------------------------------------------------------------------------
 
@@ -254,14 +272,14 @@ class Client:
             except DeadlineReached:
                 raise timed_out(kind, job_id, watch.job, watch.trouble) from None
 
-    async def abort_async(self, kind: JobKind[J], job_id: str) -> J:
-        """Abort a job from an event loop, trying again for as long as the caller lets it."""
+    async def abort_async(self, kind: JobKind[J], job_id: str, *, gracefully: bool = False) -> J:
+        """Abort a job from an event loop, as :meth:`abort` does, trying again for as long as the caller lets it."""
         from asyncio import sleep
 
         from airflow_provider_apify.client.polls import shared_polls
 
         with configuration():
-            request = endpoints.abort_job(kind, job_id)
+            request = endpoints.abort_job(kind, job_id, gracefully=gracefully)
         failures = 0
         async with shared_polls(self._source.conn_id) as polls:
             while True:

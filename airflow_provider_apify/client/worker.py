@@ -67,6 +67,23 @@ class SyncTransport:
                 wire.read(request, response.status_code, response.headers.get("Retry-After"), tail)
             return tail
 
+    def stream(self, request: Request, *, silence: float) -> Iterator[bytes]:
+        """
+        Give a text answer as it comes, without end.
+
+        :param silence: longest time in seconds between two parts of it.
+        """
+        with self._open(self._session, request, silence=silence) as response:
+            if response.status_code != 200:
+                body = b"".join(self._chunks(request, response, wire.BODY_LIMIT))
+                body = wire.redacted(self.settings.token, response.status_code, body)
+                wire.read(request, response.status_code, response.headers.get("Retry-After"), body)
+            try:
+                while chunk := response.raw.read1(65536, decode_content=True):
+                    yield chunk
+            except _BROKEN as error:
+                raise _network_error(request, error) from None
+
     def _new_session(self) -> requests.Session:
         session = requests.Session()
         # Without this, requests replaces our header by what ~/.netrc says about the host.
@@ -77,14 +94,16 @@ class SyncTransport:
             session.proxies.update({"http": self.settings.proxy, "https": self.settings.proxy})
         return session
 
-    def _open(self, session: requests.Session, request: Request, fingerprint: object = "") -> requests.Response:
+    def _open(
+        self, session: requests.Session, request: Request, fingerprint: object = "", *, silence: float | None = None
+    ) -> requests.Response:
         try:
             return session.request(
                 request.method,
                 wire.address(self.settings.base_url, request),
                 data=request.body,
                 headers=wire.headers(request, fingerprint),
-                timeout=(self.settings.timeout, request.wait + self.settings.timeout),
+                timeout=(self.settings.timeout, silence or request.wait + self.settings.timeout),
                 allow_redirects=False,
                 stream=True,
             )

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseHook
 
-from airflow_provider_apify.api import builds, endpoints
+from airflow_provider_apify.api import builds, endpoints, runs
 from airflow_provider_apify.api.builds import BUILD, Actor, Build
+from airflow_provider_apify.api.job import J, JobKind
+from airflow_provider_apify.api.runs import RUN, Run
 from airflow_provider_apify.client.client import Client
 from airflow_provider_apify.client.failures import configuration
 from airflow_provider_apify.client.settings import Source
@@ -118,10 +120,7 @@ class ApifyHook(BaseHook):
         :raises ApifyPollError: for 10 minutes all answers were refusals that say nothing of the build.
         :raises ApifyApiError: asking again cannot help: the build is not there, or the token is refused.
         """
-        with configuration():
-            if timeout is not None and timeout < 0:
-                raise ValueError(f"timeout must be a number of seconds from 0, or None; got {timeout!r}")
-        return self._client.wait(BUILD, build_id, timeout=timeout, on_status=on_status)
+        return self._wait(BUILD, build_id, timeout, on_status)
 
     def abort_build(self, build_id: str) -> Build:
         """Abort a build (``POST /v2/actor-builds/:buildId/abort``). Does nothing to one that has ended."""
@@ -149,10 +148,158 @@ class ApifyHook(BaseHook):
 
         :param tail_lines: how many lines that are not blank, at least 1.
         """
+        return self._log_tail(BUILD, build_id, tail_lines)
+
+    # -- runs -----------------------------------------------------------------------------------------------------
+
+    def start_actor_run(
+        self,
+        actor_id: str,
+        *,
+        run_input: Any = None,
+        content_type: str | None = None,
+        build: str | None = None,
+        memory_mbytes: int | None = None,
+        run_timeout: int | None = None,
+        max_items: int | None = None,
+        max_total_charge_usd: float | None = None,
+        restart_on_error: bool | None = None,
+        wait_for_finish: int | None = None,
+        fingerprint: object = "",
+    ) -> Run:
+        """
+        Start a run of an Actor (``POST /v2/acts/:actorId/runs``). ``None`` leaves a parameter to the Actor's default.
+
+        Called twice, it starts two runs: only ``ApifyRunActorOperator`` starts one over retries of its task.
+
+        :param actor_id: id, ``user~name``, ``user/name`` or, for an own Actor, ``~name``.
+        :param run_input: what JSON can say, or text or bytes, which are sent as they are; ``None``: no body. At most
+            9,437,184 bytes.
+        :param content_type: of text and bytes; ``None``: they must be JSON.
+        :param build: tag or number of the build to run.
+        :param memory_mbytes: memory in MB, a power of 2 from 128 to 32768.
+        :param run_timeout: seconds after which Apify stops the run as TIMED-OUT; 0 for never.
+        :param max_items: most items to be charged for, at least 1, on Actors that are paid per result.
+        :param max_total_charge_usd: most US dollars to be charged, above 0, on Actors that are paid per event.
+        :param restart_on_error: restart the run when the Actor fails.
+        :param wait_for_finish: seconds, 0 to 60, for which Apify holds its answer back while the run is unfinished.
+        :param fingerprint: text to add to the User-Agent, which Apify records in the run's ``meta.userAgent``.
+        :return: the run, in general unfinished.
+        :raises ApifyApiError: with ``outcome_unknown`` set, a run may have been started: look with ``list_runs`` before
+            starting another.
+        """
         with configuration():
-            if tail_lines < 1:
-                raise ValueError(f"tail_lines must be at least 1, got {tail_lines!r}")
-        return self._client.log_tail(BUILD, build_id, lines=tail_lines)
+            body, content_type = runs.encoded_input("run_input", run_input, content_type)
+            start = runs.start_run(
+                runs.actor_runs(actor_id),
+                body=body,
+                content_type=content_type,
+                build=build,
+                memory_mbytes=memory_mbytes,
+                run_timeout=run_timeout,
+                max_items=max_items,
+                max_total_charge_usd=max_total_charge_usd,
+                restart_on_error=restart_on_error,
+                wait_for_finish=wait_for_finish,
+            )
+        return self._client.start(start, fingerprint=fingerprint)
+
+    def start_task_run(
+        self,
+        actor_task_id: str,
+        *,
+        task_input: Mapping[str, Any] | None = None,
+        build: str | None = None,
+        memory_mbytes: int | None = None,
+        run_timeout: int | None = None,
+        max_items: int | None = None,
+        max_total_charge_usd: float | None = None,
+        restart_on_error: bool | None = None,
+        wait_for_finish: int | None = None,
+        fingerprint: object = "",
+    ) -> Run:
+        """
+        Start a run of a task in Apify (``POST /v2/actor-tasks/:actorTaskId/runs``). ``None`` leaves a parameter to the
+        task. What is not listed here is as with :meth:`start_actor_run`.
+
+        Called twice, it starts two runs: only ``ApifyRunTaskOperator`` starts one over retries of its task.
+
+        :param actor_task_id: id, ``user~name``, ``user/name`` or, for an own task, ``~name``.
+        :param task_input: fields that replace those of the saved input, key by key.
+        """
+        with configuration():
+            body, content_type = runs.encoded_input("task_input", task_input)
+            start = runs.start_run(
+                runs.task_runs(actor_task_id),
+                body=body,
+                content_type=content_type,
+                build=build,
+                memory_mbytes=memory_mbytes,
+                run_timeout=run_timeout,
+                max_items=max_items,
+                max_total_charge_usd=max_total_charge_usd,
+                restart_on_error=restart_on_error,
+                wait_for_finish=wait_for_finish,
+            )
+        return self._client.start(start, fingerprint=fingerprint)
+
+    def get_run(self, run_id: str, *, wait_for_finish: int | None = None) -> Run:
+        """
+        Get a run (``GET /v2/actor-runs/:runId``).
+
+        :param wait_for_finish: seconds, 0 to 60, to hold the answer back while the run is unfinished.
+        """
+        return self._client.get(RUN, run_id, wait_for_finish=wait_for_finish)
+
+    def wait_for_run(
+        self,
+        run_id: str,
+        *,
+        timeout: float | None = None,
+        on_status: Callable[[Run], None] = lambda run: None,
+    ) -> Run:
+        """Wait until a run ends, and give it whatever its status; the rest is as with :meth:`wait_for_build`."""
+        return self._wait(RUN, run_id, timeout, on_status)
+
+    def abort_run(self, run_id: str, *, gracefully: bool = False) -> Run:
+        """
+        Abort a run (``POST /v2/actor-runs/:runId/abort``). Does nothing to one that has ended.
+
+        :param gracefully: let the Actor save what it has, for 30 s at most.
+        """
+        return self._client.abort(RUN, run_id, gracefully=gracefully)
+
+    def list_runs(
+        self,
+        *,
+        actor_id: str | None = None,
+        actor_task_id: str | None = None,
+        limit: int = endpoints.PAGE_LIMIT,
+        offset: int = 0,
+        desc: bool = True,
+    ) -> list[Run]:
+        """
+        List runs by start time, one page: the account's (``GET /v2/actor-runs``), an Actor's or an Apify task's.
+
+        :param actor_id: only this Actor's.
+        :param actor_task_id: only this task's. Not together with ``actor_id``.
+        :param limit: most runs to give, 1 to 1000.
+        :param offset: how many runs to pass over, 0 or more.
+        :param desc: newest first.
+        """
+        with configuration():
+            if actor_id is not None and actor_task_id is not None:
+                raise ValueError("actor_id and actor_task_id exclude each other: give one of them, or none")
+            collection = RUN.path
+            if actor_id is not None:
+                collection = runs.actor_runs(actor_id)
+            if actor_task_id is not None:
+                collection = runs.task_runs(actor_task_id)
+        return self._client.list_jobs(RUN, collection, limit=limit, offset=offset, desc=desc)
+
+    def get_run_log(self, run_id: str, *, tail_lines: int = 20) -> str:
+        """Get the end of a run's log (``GET /v2/actor-runs/:runId/log``), as :meth:`get_build_log` of a build's."""
+        return self._log_tail(RUN, run_id, tail_lines)
 
     # -- Actors, account, everything else -------------------------------------------------------------------------
 
@@ -196,6 +343,18 @@ class ApifyHook(BaseHook):
                 body, content_type = _as_json(json), "application/json"
             request = endpoints.any_request(method, path, query=query, body=body, content_type=content_type)
         return self._client.call(request, lambda answer: answer)
+
+    def _wait(self, kind: JobKind[J], job_id: str, timeout: float | None, on_status: Callable[[J], None]) -> J:
+        with configuration():
+            if timeout is not None and timeout < 0:
+                raise ValueError(f"timeout must be a number of seconds from 0, or None; got {timeout!r}")
+        return self._client.wait(kind, job_id, timeout=timeout, on_status=on_status)
+
+    def _log_tail(self, kind: JobKind[J], job_id: str, lines: int) -> str:
+        with configuration():
+            if lines < 1:
+                raise ValueError(f"tail_lines must be at least 1, got {lines!r}")
+        return self._client.log_tail(kind, job_id, lines=lines)
 
     def close(self) -> None:
         """Close the connections to Apify. The next request opens one, with the Airflow connection read again."""

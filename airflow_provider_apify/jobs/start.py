@@ -152,6 +152,9 @@ class Calls(Protocol):
     def excludes(self, job: Job, /) -> bool:
         """Whether a listed job, by what it is of, cannot be one that ``send`` started."""
 
+    def is_enough(self, job: Job, /) -> bool:
+        """Whether a job of this attempt that has succeeded is what was asked for. If not, it is replaced."""
+
     def get(self, job_id: str, /, *, attempts: int = ATTEMPTS) -> Job: ...
 
     def abort(self, job_id: str, /) -> object: ...
@@ -326,7 +329,12 @@ def _usable(calls: Calls, job_id: str) -> Job | None:
         if error.kind == NOT_FOUND:
             return None
         raise
-    return job if job.is_live or job.is_succeeded else None
+    return job if _will_do(calls, job) else None
+
+
+def _will_do(calls: Calls, job: Job) -> bool:
+    """Whether a job of this attempt may still be, or is, what was asked for."""
+    return job.is_live or (job.is_succeeded and calls.is_enough(job))
 
 
 def _oldest(calls: Calls, job: Job, looks: _Looks, unsure: bool) -> Started:
@@ -501,11 +509,7 @@ class _Looks:
     def _usable(self, jobs: Iterable[Job]) -> list[Job]:
         """Give the jobs of this attempt that may still do, the one to keep first."""
         return sorted(
-            (
-                job
-                for job, whose in self._known(jobs)
-                if whose == self._fingerprint and (job.is_succeeded or job.is_live)
-            ),
+            (job for job, whose in self._known(jobs) if whose == self._fingerprint and _will_do(self._calls, job)),
             key=lambda job: (not job.is_succeeded, job.started_at is None, job.started_at, job.id),
         )
 

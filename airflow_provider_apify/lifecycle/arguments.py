@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -24,21 +24,27 @@ _PLAIN = re.compile(r"[\w\s.:,+-]*")
 
 class LiteralsStayText:
     """
-    For tasks whose template fields are text: keeps what is written without a template as it is.
+    For tasks with template fields: keeps text that is written without a template as it is, and says where one is wrong.
 
-    In a DAG with ``render_template_as_native_obj``, Airflow makes numbers of literals, too: 0.1 of ``"0.10"``.
+    In a DAG with ``render_template_as_native_obj``, Airflow makes numbers of literals, too: 0.1 of ``"0.10"``. In any
+    other, Jinja takes the last line break and what looks like a comment.
     """
 
     def render_template(self, content: Any, context: Any, jinja_env: Any = None, seen_oids: Any = None) -> Any:
-        rendered = super().render_template(content, context, jinja_env, seen_oids)  # type: ignore[misc]
-        if not isinstance(content, str) or isinstance(rendered, str):
-            return rendered
+        from jinja2 import TemplateError
+
         env = jinja_env or self.get_template_env()  # type: ignore[attr-defined]
-        return (
-            rendered
-            if any(mark in content for mark in (env.variable_start_string, env.block_start_string))
-            else content
-        )
+        if isinstance(content, str) and not (env.variable_start_string in content or env.block_start_string in content):
+            return content
+        try:
+            return super().render_template(content, context, env, seen_oids)  # type: ignore[misc]
+        except TemplateError as error:
+            fields: Sequence[str] = self.template_fields  # type: ignore[attr-defined]
+            places = (_place(getattr(self, name, None), content, name) for name in fields)
+            raise ApifyConfigurationError(
+                f"The template in {next(filter(None, places), 'an argument')} cannot be rendered: {error}.\nIf it is no"
+                " template, wrap the text: literal(...), from airflow.sdk."
+            ) from None
 
 
 def now_or_rendered(read: Callable[[Any], T], value: Any) -> T:
@@ -59,6 +65,19 @@ def given(value: Any) -> Any:
 def digits(value: Any) -> Any:
     """Give the digits of a whole number, as which native rendering reads an id or a tag such as ``20261123``."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def number(value: Any) -> Any:
+    """
+    Give the number that a text holds, that of seconds for a ``timedelta``, ``None`` for nothing, and anything else as
+    it is. A whole number is an ``int``.
+    """
+    value = given(value)
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    elif isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
+        value = float(value)
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def switch(name: str, value: Any) -> bool:
@@ -102,7 +121,7 @@ def seconds(timeout: Any) -> float | None:
 
     :raises ApifyConfigurationError: it is something else.
     """
-    value = timeout.total_seconds() if isinstance(timeout, timedelta) else _number(timeout)
+    value = number(timeout)
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
@@ -116,8 +135,19 @@ def wait_for_finish(value: Any) -> int | None:
 
     :raises ApifyConfigurationError: it is something else.
     """
-    number = _number(value)
-    return checked(check_wait, int(number) if isinstance(number, float) and number.is_integer() else number)
+    return checked(check_wait, number(value))
+
+
+def min_items(value: Any) -> int | None:
+    """
+    Read a ``min_items``: a whole number from 1, also as text, or nothing.
+
+    :raises ApifyConfigurationError: it is something else.
+    """
+    read = number(value)
+    if read is None or (isinstance(read, int) and not isinstance(read, bool) and read >= 1):
+        return read
+    raise ApifyConfigurationError(f"min_items must be a whole number of items from 1, or left out; got {value!r}")
 
 
 def checked(check: Callable[[Any], T], value: Any) -> T:
@@ -126,11 +156,12 @@ def checked(check: Callable[[Any], T], value: Any) -> T:
         return check(value)
 
 
-def warn_of_no_effect(task_id: str, noun: str, **is_set: bool) -> str:
+def warn_of_no_effect(task_id: str, noun: str, *, constructors: int, **is_set: bool) -> str:
     """
     Warn, while the DAG is parsed, of arguments that have no effect since the task does not wait.
 
     :param noun: what the task starts, such as ``build``.
+    :param constructors: how many classes' constructors have been called to come here.
     :param is_set: name of an argument to whether it was given.
     :return: the same for the task's log, or an empty string.
     """
@@ -141,20 +172,21 @@ def warn_of_no_effect(task_id: str, noun: str, **is_set: bool) -> str:
         f"Task {task_id} ignores {names}, since it does not wait: it ends when the {noun} has started, and does not"
         f" fail if the {noun} fails. Set wait_for_completion=True, or leave the argument out."
     )
-    # The DAG's line: above are the constructors of two classes, each with Airflow's wrapper.
-    warnings.warn(message, UserWarning, stacklevel=6)
+    # The DAG's line: above are the constructors, each with Airflow's wrapper.
+    warnings.warn(message, UserWarning, stacklevel=2 + 2 * constructors)
     return message
+
+
+def _place(value: Any, leaf: str, path: str) -> str | None:
+    """Give the path at which ``value`` holds ``leaf``, such as ``run_input['pageFunction']``."""
+    if value is leaf:
+        return path
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, (list, tuple)) else ()
+    found = (_place(each, leaf, f"{path}[{key!r}]") for key, each in items)
+    return next(filter(None, found), None)
 
 
 def _true_or_false(value: Any) -> bool | None:
     if isinstance(value, bool):
         return value
     return {"true": True, "false": False}.get(value.strip().lower()) if isinstance(value, str) else None
-
-
-def _number(value: Any) -> Any:
-    """Give the number that a text holds, ``None`` for nothing, and anything else as it is."""
-    value = given(value)
-    if not isinstance(value, str) or not _NUMBER.fullmatch(value.strip()):
-        return value
-    return float(value) if "." in value else int(value)

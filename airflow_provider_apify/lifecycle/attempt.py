@@ -44,7 +44,7 @@ class Attempt:
     """
     Starts the one job of an attempt. Its public methods are what :func:`start_once` needs of the outside.
 
-    :param task: the operator; read are ``retries``, ``do_xcom_push`` and ``abort_on_kill``.
+    :param task: the operator; read are ``retries``, ``do_xcom_push``, ``abort_on_kill`` and ``abort_gracefully``.
     :param collection: path of the list in which the job is started and found.
     :param subject: whose job it is, for messages, such as ``Actor ~hello-world``.
     :param make_start: gives the start; called once, before the first is sent. May raise what the client raises.
@@ -61,10 +61,13 @@ class Attempt:
     make_start: Callable[[], Start[Job]]
     excludes: Callable[[Job], bool]
     begun: float
+    #: Whether a job that has succeeded is what the task asked for, asked once for each; ``None``: each is.
+    enough: Callable[[Job], bool] | None = None
     fingerprint: Fingerprint = field(init=False)
     _since: Moment = field(init=False)
     _start: Start[Job] = field(init=False)
     _looked_at: float = field(init=False)
+    _enough: dict[str, bool] = field(default_factory=dict, init=False)
 
     def start(self, hold: Hold) -> Started:
         """
@@ -133,8 +136,13 @@ class Attempt:
     def get(self, job_id: str, *, attempts: int = ATTEMPTS) -> Job:
         return self.client.get(self.kind, job_id, attempts=attempts)
 
+    def is_enough(self, job: Job) -> bool:
+        if job.id not in self._enough:
+            self._enough[job.id] = self.enough is None or self.enough(job)
+        return self._enough[job.id]
+
     def abort(self, job_id: str) -> None:
-        job = self.client.abort(self.kind, job_id)
+        job = self.client.abort(self.kind, job_id, gracefully=self.task.abort_gracefully)
         if job.abort_took:
             metrics.count(self.kind, "aborted", self.context["ti"], job.act_id)
 

@@ -18,6 +18,7 @@ from airflow_provider_apify.exceptions import (
 )
 from airflow_provider_apify.jobs.wait import PATIENCE, Limits
 from airflow_provider_apify.lifecycle.events import from_event, to_event
+from airflow_provider_apify.lifecycle.job_log import streamed_log
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -60,13 +61,14 @@ def wait_here(task: Any, client: Client, kind: JobKind[J], job_id: str, limits: 
             task.log.info("%s", job.status_line)
 
     try:
-        return client.wait(
-            kind,
-            job_id,
-            timeout=0 if over else limits.left(time.time()),
-            on_status=log_status,
-            patience=PATIENCE,
-        )
+        with streamed_log(task, client, kind, job_id, off=over):
+            return client.wait(
+                kind,
+                job_id,
+                timeout=0 if over else limits.left(time.time()),
+                on_status=log_status,
+                patience=PATIENCE,
+            )
     except ApifyJobTimeout as error:
         raise time_out(error, limits) from None
 
@@ -80,13 +82,13 @@ def defer(task: Any, trigger: Any, job_id: str, limits: Limits, *, abort_on_kill
     """
     Defer ``task`` until the job ends, or until the first of ``limits``. Does not return.
 
-    :param trigger: class of the trigger.
+    :param trigger: class of the trigger, or what makes one.
     :param abort_on_kill: see the trigger.
     """
     left = limits.left(time.time())
     task.defer(
         trigger=trigger(
-            **{f"{trigger.job_kind.name}_id": job_id},
+            **{f"{task.job_kind.name}_id": job_id},
             apify_conn_id=task.apify_conn_id,
             deadline=limits.deadline,
             execution_deadline=limits.execution_deadline,

@@ -78,14 +78,18 @@ class Hold:
     :param client: connected, so that ending the job needs no word with Airflow.
     :param ti: the running task instance.
     :param abort: whether to abort the job at all when the task ends early.
+    :param gracefully: whether the job is given time to save what it has.
     """
 
-    def __init__(self, client: Client, kind: JobKind[Job], ti: Any, log: Logger, *, abort: bool) -> None:
+    def __init__(
+        self, client: Client, kind: JobKind[Job], ti: Any, log: Logger, *, abort: bool, gracefully: bool
+    ) -> None:
         self._client = client
         self._kind = kind
         self._ti = ti
         self._log = log
         self._abort = abort
+        self._gracefully = gracefully
         #: Whether another try continues with the job if this one ends without Airflow ending the task.
         self._next_try = ti.try_number <= ti.max_tries and not compat.is_tasks_test(ti)
         self.state = State.EMPTY
@@ -206,7 +210,7 @@ class Hold:
             if job_id is None:
                 say(self._search_advice(f"A {self._kind.name} may have been started."))
                 return
-            job = self._client.impatient().abort(self._kind, job_id, attempts=attempts)
+            job = self._client.impatient().abort(self._kind, job_id, gracefully=self._gracefully, attempts=attempts)
         except Exception as error:
             say(self._search_advice(f"The {self._kind.name} {self._job_id or ''} could not be aborted: {error}"))
             return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import Asset, AssetAlias
@@ -26,7 +26,7 @@ def announce(task: Any, context: Context, kind: JobKind[Job], summary: Mapping[s
     """Pass on and link to a job as soon as it is known."""
     ti = context["ti"]
     if task.do_xcom_push:
-        for key in (f"{kind.name}_id", "build_number", "actor_id"):
+        for key in (f"{kind.name}_id", *kind.job.announced):
             ti.xcom_push(key, summary.get(key))
     url = summary.get("console_url")
     task.console_url = url
@@ -42,10 +42,12 @@ def finish(
     summary: dict[str, Any],
     *,
     failure: type[ApifyJobFailed],
+    check: Callable[[Client, dict[str, Any]], None],
 ) -> None:
     """
     Pass on how a job ended: XComs, log, asset events.
 
+    :param check: raises what a job that has succeeded lacks all the same.
     :raises ApifyJobFailed: as ``failure``, if the job did not succeed; with the last lines of its log.
     """
     if task.do_xcom_push:
@@ -55,7 +57,8 @@ def finish(
         if summary["status"] != ActorJobStatus.ABORTED.value:
             metrics.count(kind, "failed", context["ti"], summary.get("actor_id"), status=summary["status"])
         raise _failed(client, kind, summary, failure)
-    task.log.info("%s", _line_of_end(kind, summary))
+    check(client, summary)
+    task.log.info("%s", line_of_end(kind, summary))
     _fill_asset_events(task, context, summary)
 
 
@@ -67,11 +70,15 @@ def _failed(
     except Exception as error:
         tail = f"(The log could not be read: {error})"
     # On lines of their own: the UI cuts long ones.
-    message = f"{_line_of_end(kind, summary)}\nSee {summary.get('console_url')}\nThe end of its log:\n{tail}"
-    return failure(message, summary=summary, log_tail=tail)
+    lines = [line_of_end(kind, summary)]
+    if summary.get("status_message"):
+        lines.append(f"Its status message: {summary['status_message']}")
+    lines += [f"See {summary.get('console_url')}", "The end of its log:", tail]
+    return failure("\n".join(lines), summary=summary, log_tail=tail)
 
 
-def _line_of_end(kind: JobKind[Job], summary: Mapping[str, Any]) -> str:
+def line_of_end(kind: JobKind[Job], summary: Mapping[str, Any]) -> str:
+    """Say in one line how a job ended."""
     stats = summary.get("stats") or {}
     job = kind.job.called(summary[f"{kind.name}_id"], summary.get("build_number"))
     name, actor_id = summary.get("actor_name"), summary.get("actor_id")
@@ -80,10 +87,12 @@ def _line_of_end(kind: JobKind[Job], summary: Mapping[str, Any]) -> str:
     if summary.get("duration_seconds") is not None:
         ended += f" after {summary['duration_seconds']:.1f} s"
     facts = [ended]
+    if summary.get("exit_code"):
+        facts.append(f"with exit code {summary['exit_code']}")
     if isinstance(stats.get("computeUnits"), (int, float)):
         facts.append(f"using {stats['computeUnits']:.4g} compute units")
     if summary.get("usage_total_usd") is not None:
-        facts.append(f"at {summary['usage_total_usd']:.4g} USD")
+        facts.append(f"at {summary['usage_total_usd']:.4g} USD{kind.job.cost_note}")
     words = ", ".join(facts) + "."
     return f"{words} The tag {summary['tag']!r} is on it." if summary.get("tag_seen") else words
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_apify.api.builds import Actor, TaggedBuild
 from airflow_provider_apify.api.endpoints import get_actor
+from airflow_provider_apify.api.errors import first_line
 from airflow_provider_apify.api.job import ActorJobStatus
 
 if TYPE_CHECKING:
@@ -83,6 +84,21 @@ def add_actor(
     finally:
         if asking:
             asking.close()
+
+
+def add_actor_name(task: Any, client: Client, summary: dict[str, Any]) -> None:
+    """Add to the ``summary`` of a run its Actor's name. No trouble here fails the task."""
+    actor_id = summary.get("actor_id")
+    summary["actor_name"] = None
+    if not actor_id:
+        return
+    asking = client.impatient()
+    try:
+        summary["actor_name"] = asking.call(get_actor(actor_id), Actor.from_api, attempts=2).name
+    except Exception as error:
+        task.log.warning("Actor %s could not be read, its name is not known: %s", actor_id, first_line(error))
+    finally:
+        asking.close()
 
 
 def _build_tag(actor: Actor, summary: Mapping[str, Any]) -> str | None:

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_apify import metrics
+from airflow_provider_apify.api.job import ActorJobStatus
 from airflow_provider_apify.exceptions import ApifyConfigurationError, ApifyJobTimeout, ApifySupersededError
 from airflow_provider_apify.lifecycle import arguments, outcome
 from airflow_provider_apify.lifecycle.attempt import Attempt, job_before
 from airflow_provider_apify.lifecycle.deferral import defer, limits_after, limits_of, resume, summary_after, wait_here
 from airflow_provider_apify.lifecycle.hold import Hold
+from airflow_provider_apify.lifecycle.job_log import show_tail, streamed_log
 from airflow_provider_apify.links.console import ApifyConsoleLink
 
 if TYPE_CHECKING:
@@ -32,11 +34,15 @@ class JobOperator(arguments.LiteralsStayText, BaseOperator):
 
     A subclass says which kind (``job_kind``, ``failure``), and how one is started (``_attempt``); see
     :class:`~airflow_provider_apify.operators.build.ApifyBuildOperator` for the parameters.
+
+    :param needs_the_end: further arguments that have no effect without ``wait_for_completion``: whether each is set.
     """
 
     job_kind: ClassVar[JobKind[Job]]
     #: What a job that did not succeed raises.
     failure: ClassVar[type[ApifyJobFailed]]
+    #: Whether a job that is aborted is given time to save what it has.
+    abort_gracefully: bool = False
 
     template_fields: Sequence[str] = ("wait_for_finish", "timeout", "apify_conn_id")
     operator_extra_links = (ApifyConsoleLink(),)
@@ -49,7 +55,9 @@ class JobOperator(arguments.LiteralsStayText, BaseOperator):
         deferrable: bool | str | None,
         timeout: timedelta | float | str | XComArg | None,
         abort_on_kill: bool | str,
+        stream_log: bool | str,
         apify_conn_id: str,
+        needs_the_end: dict[str, bool] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -58,6 +66,7 @@ class JobOperator(arguments.LiteralsStayText, BaseOperator):
         self.deferrable = arguments.deferrable(deferrable)
         self.timeout = arguments.now_or_rendered(arguments.seconds, timeout)
         self.abort_on_kill = arguments.switch("abort_on_kill", abort_on_kill)
+        self.stream_log = arguments.switch("stream_log", stream_log)
         self.apify_conn_id = apify_conn_id
         #: The job's page in Apify Console, once known.
         self.console_url: str | None = None
@@ -66,11 +75,14 @@ class JobOperator(arguments.LiteralsStayText, BaseOperator):
         self._check_outlets()
         self._no_effect = ""
         if not self.wait_for_completion:
+            classes = type(self).__mro__[: type(self).__mro__.index(JobOperator) + 1]
             self._no_effect = arguments.warn_of_no_effect(
                 self.task_id,
                 self.job_kind.name,
+                constructors=sum("__init__" in vars(each) for each in classes),
                 deferrable=self.deferrable and deferrable is not None,
                 timeout=self.timeout is not None,
+                **(needs_the_end or {}),
             )
 
     def _attempt(self, context: Context, client: Client, begun: float) -> Attempt:
@@ -78,11 +90,14 @@ class JobOperator(arguments.LiteralsStayText, BaseOperator):
         raise NotImplementedError
 
     def _trigger(self) -> Any:
-        """Give the class of the trigger that waits for such a job."""
+        """Give what makes the trigger that waits for such a job: its class, or more."""
         raise NotImplementedError
 
     def _complete(self, client: Client, summary: dict[str, Any], limits: Limits) -> None:
         """Add to the summary of a job that has ended what its own answer does not say."""
+
+    def _check(self, client: Client, summary: dict[str, Any]) -> None:
+        """Raise what a job that has succeeded lacks all the same."""
 
     def _read_rendered(self) -> None:
         """Read what templates gave: from here on, ``timeout`` and ``wait_for_finish`` are numbers or ``None``."""
@@ -141,7 +156,9 @@ class JobOperator(arguments.LiteralsStayText, BaseOperator):
         with self._hold.during():
             self._read_rendered()
             summary = summary_after(self, context, client, self.job_kind, job_id, event)
-            return self._finish(context, client, summary, limits_after(self, context, event))
+            return self._finish(
+                context, client, summary, limits_after(self, context, event), tail=outcome.LOG_TAIL_LINES
+            )
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Airflow's way back from a deferral, also when no triggerer ran or the trigger crashed."""
@@ -156,10 +173,11 @@ class JobOperator(arguments.LiteralsStayText, BaseOperator):
         if job.is_terminal:
             return job
         left = limits.left(time.time()) if self.wait_for_completion else None
-        if self.wait_for_finish:
+        if self.wait_for_finish and (self.deferrable or not self.wait_for_completion):
             seconds = self.wait_for_finish if left is None else min(left, self.wait_for_finish)
             try:
-                return client.wait(self.job_kind, job.id, timeout=seconds, on_status=self._log_status)
+                with streamed_log(self, client, self.job_kind, job.id):
+                    return client.wait(self.job_kind, job.id, timeout=seconds, on_status=self._log_status)
             except ApifyJobTimeout:
                 self.log.info("%s %s has not ended after %d s.", self.job_kind.title, job.name, seconds)
                 left = limits.left(time.time())
@@ -169,13 +187,23 @@ class JobOperator(arguments.LiteralsStayText, BaseOperator):
             return wait_here(self, client, self.job_kind, job.id, limits)
         return job
 
-    def _finish(self, context: Context, client: Client, summary: dict[str, Any], limits: Limits) -> str:
+    def _finish(
+        self, context: Context, client: Client, summary: dict[str, Any], limits: Limits, *, tail: int = 0
+    ) -> str:
+        """
+        Pass on how the job ended, and fail if it did not succeed.
+
+        :param tail: how many of the last lines of its log are to be shown, since it was waited for elsewhere.
+        """
         self._hold.release()  # type: ignore[union-attr]
         # Again, for a job that could not be seen before it ended.
         outcome.announce(self, context, self.job_kind, summary)
         self._complete(client, summary, limits)
-        outcome.finish(self, context, client, self.job_kind, summary, failure=self.failure)
-        return str(summary[f"{self.job_kind.name}_id"])
+        job_id = str(summary[f"{self.job_kind.name}_id"])
+        if tail and summary["status"] == ActorJobStatus.SUCCEEDED:  # else the failure shows it
+            show_tail(self, client, self.job_kind, job_id, lines=tail)
+        outcome.finish(self, context, client, self.job_kind, summary, failure=self.failure, check=self._check)
+        return job_id
 
     def _log_status(self, job: Job) -> None:
         self.log.info("%s", job.status_line)
@@ -188,7 +216,14 @@ class JobOperator(arguments.LiteralsStayText, BaseOperator):
             )
 
     def _new_hold(self, context: Context, client: Client) -> Hold:
-        return Hold(client, self.job_kind, context["ti"], self.log, abort=self.abort_on_kill)
+        return Hold(
+            client,
+            self.job_kind,
+            context["ti"],
+            self.log,
+            abort=self.abort_on_kill,
+            gracefully=self.abort_gracefully,
+        )
 
     def _client(self) -> Client:
         from airflow_provider_apify.client.client import Client

@@ -36,6 +36,8 @@ class ApifyBuildSensor(JobSensor):
     :param build_id: id of the build, such as the ``output`` of an ``ApifyBuildOperator``. (templated)
     :param deferrable: wait in the triggerer: a bool or ``"true"`` or ``"false"``. ``None``: ``[operators]
         default_deferrable``.
+    :param stream_log: show the build's own log in the task's log while the sensor waits in a worker (not in
+        ``reschedule`` mode), line by line; after a deferral its last 20 lines. Values as ``deferrable``.
     :param apify_conn_id: Airflow connection of type ``apify``. (templated)
     :raises ApifyBuildFailedFinal: the build did not succeed; with the end of its log. Not retried: it never changes.
     :raises ApifyJobSensorTimeout: it did not end within ``timeout``. Not retried.
@@ -55,10 +57,11 @@ class ApifyBuildSensor(JobSensor):
         *,
         build_id: str | XComArg,
         deferrable: bool | str | None = None,
+        stream_log: bool | str = False,
         apify_conn_id: str = "apify_default",
         **kwargs: Any,
     ) -> None:
-        super().__init__(deferrable=deferrable, apify_conn_id=apify_conn_id, **kwargs)
+        super().__init__(deferrable=deferrable, stream_log=stream_log, apify_conn_id=apify_conn_id, **kwargs)
         # The output of another task is there when templates are rendered, before anything here reads it.
         self.build_id: str = build_id  # type: ignore[assignment]
 

@@ -18,6 +18,7 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_apify.api.endpoints import check_job_id
+from airflow_provider_apify.api.job import ActorJobStatus
 from airflow_provider_apify.client.failures import configuration, timed_out
 from airflow_provider_apify.exceptions import ApifyJobSensorTimeout, ApifyJobTimeout
 from airflow_provider_apify.jobs.wait import Limits
@@ -31,6 +32,7 @@ from airflow_provider_apify.lifecycle.deferral import (
     time_out,
     wait_here,
 )
+from airflow_provider_apify.lifecycle.job_log import show_tail
 from airflow_provider_apify.links.console import ApifyConsoleLink
 
 if TYPE_CHECKING:
@@ -59,8 +61,11 @@ class JobSensor(arguments.LiteralsStayText, BaseSensorOperator):
     template_fields: Sequence[str] = ("apify_conn_id",)
     operator_extra_links = (ApifyConsoleLink(),)
 
-    def __init__(self, *, deferrable: bool | str | None, apify_conn_id: str, **kwargs: Any) -> None:
+    def __init__(
+        self, *, deferrable: bool | str | None, stream_log: bool | str, apify_conn_id: str, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
+        self.stream_log = arguments.switch("stream_log", stream_log)
         self.deferrable = arguments.deferrable(deferrable)
         self.apify_conn_id = apify_conn_id
         #: The job's page in Apify Console, once known.
@@ -72,6 +77,9 @@ class JobSensor(arguments.LiteralsStayText, BaseSensorOperator):
 
     def _complete(self, client: Client, summary: dict[str, Any]) -> None:
         """Add to the summary of a job that has ended what its own answer does not say."""
+
+    def _check(self, client: Client, summary: dict[str, Any]) -> None:
+        """Raise what a job that has succeeded lacks all the same."""
 
     def execute(self, context: Context) -> dict[str, Any] | None:
         with self._same_on_every_path():
@@ -107,9 +115,10 @@ class JobSensor(arguments.LiteralsStayText, BaseSensorOperator):
 
         def read() -> dict[str, Any]:
             client = self._client()
-            return self._finish(
-                context, client, summary_after(self, context, client, self.job_kind, self._job_id, event)
-            )
+            summary = summary_after(self, context, client, self.job_kind, self._job_id, event)
+            if summary["status"] == ActorJobStatus.SUCCEEDED:  # else the failure shows it
+                show_tail(self, client, self.job_kind, self._job_id, lines=outcome.LOG_TAIL_LINES)
+            return self._finish(context, client, summary)
 
         return self._until_ended(context, read, limits_after(self, context, event), may_defer=False)
 
@@ -196,5 +205,5 @@ class JobSensor(arguments.LiteralsStayText, BaseSensorOperator):
         # Again, for a job that could not be seen before it ended.
         outcome.announce(self, context, self.job_kind, summary)
         self._complete(client, summary)
-        outcome.finish(self, context, client, self.job_kind, summary, failure=self.failure)
+        outcome.finish(self, context, client, self.job_kind, summary, failure=self.failure, check=self._check)
         return summary

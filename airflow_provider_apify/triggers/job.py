@@ -28,6 +28,8 @@ class JobTrigger(BaseTrigger):
     """What the triggers of all kinds of job share; its subclasses say which kind, and name its id."""
 
     job_kind: ClassVar[JobKind[Job]]
+    #: Whether a job that is aborted is given time to save what it has.
+    abort_gracefully: bool = False
 
     def __init__(
         self,
@@ -96,7 +98,8 @@ class JobTrigger(BaseTrigger):
         if not inline and not may_abort(await self._state(), next_try=True):
             return f"Airflow does not say that the task is over: {noun} {self.job_id} is left running."
         try:
-            job = await asyncio.wait_for(self._client().abort_async(self.job_kind, self.job_id), KILL_LIMIT)
+            abort = self._client().abort_async(self.job_kind, self.job_id, gracefully=self.abort_gracefully)
+            job = await asyncio.wait_for(abort, KILL_LIMIT)
         except asyncio.TimeoutError:
             return f"{self.job_kind.title} {self.job_id} could not be aborted within {KILL_LIMIT:.0f} s."
         except ApifyException as error:

@@ -136,7 +136,7 @@ def test_a_negative_timeout_is_named(hook: ApifyHook, apify: Emulator) -> None:
 
 
 def test_an_unknown_actor_or_version_says_what_to_check(hook: ApifyHook, apify: Emulator) -> None:
-    with pytest.raises(ApifyApiError, match="Check actor_id"):
+    with pytest.raises(ApifyApiError, match="Check the ids"):
         hook.start_build("~no-such-actor", version="0.0")
     with pytest.raises(ApifyApiError, match=r"7\.7"):
         hook.start_build("~hello-world", version="7.7")

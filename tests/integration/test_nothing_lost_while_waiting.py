@@ -118,7 +118,7 @@ def test_a_build_deleted_while_waiting_is_final(
     monkeypatch.setattr("airflow_provider_apify.jobs.wait.MISSING_GRACE", 1.0)
     build_id = start_build(apify)
     apify.delete_build(build_id)
-    with pytest.raises(ApifyApiError, match="Check actor_id") as raised:
+    with pytest.raises(ApifyApiError, match="Check the ids") as raised:
         wait(build_id, 60)
     assert raised.value.status == 404
 

@@ -74,6 +74,8 @@ def test_which_failures_leave_a_task_no_retry() -> None:
         "ApifyInvalidRequestError",
         "ApifyQuotaError",
         "ApifyBuildFailedFinal",
+        "ApifyRunFailedFinal",
+        "ApifyTooFewItemsFinal",
     }
 
 

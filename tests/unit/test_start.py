@@ -93,6 +93,8 @@ class Apify:
     intended: list[int] = field(default_factory=list)
     intended_unsure: bool | None = None
     kind: JobKind[Job] = BUILD
+    #: Ids of jobs that are not enough although they succeeded.
+    poor: set[str] = field(default_factory=set)
     _clock: int = 0
 
     def add(self, mark: object, status: str = "RUNNING", *, started: int | None = None) -> Build:
@@ -161,6 +163,9 @@ class Apify:
 
     def excludes(self, job: Job, /) -> bool:
         return job.build_number is not None
+
+    def is_enough(self, job: Job, /) -> bool:
+        return job.id not in self.poor
 
     def clock_offset(self) -> float | None:
         return self.clock_offset_seen

@@ -1,0 +1,110 @@
+"""A job's own log in the task's log, line by line while a worker waits for the job."""
+
+from __future__ import annotations
+
+import codecs
+import contextvars
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from airflow_provider_apify.api.errors import first_line
+
+if TYPE_CHECKING:
+    from airflow_provider_apify.api.job import Job, JobKind
+    from airflow_provider_apify.client.client import Client
+
+#: Most lines that are shown, and the longest, in characters.
+MOST_LINES, LONGEST_LINE = 20_000, 2000
+#: Seconds to wait for the last lines when the job has ended, and before a stream that broke off is opened again.
+LAST_LINES, PAUSE = 5.0, 5.0
+
+
+@contextmanager
+def streamed_log(task: Any, client: Client, kind: JobKind[Job], job_id: str, *, off: bool = False) -> Iterator[None]:
+    """
+    Show the job's log while the body waits for the job, if the task has ``stream_log``. No trouble with it is the
+    task's: waiting goes on without the log.
+
+    :param off: show nothing.
+    """
+    if off or not task.stream_log:
+        yield
+        return
+    shown = _Shown(task, client.another(), kind, job_id)
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(shown.run,), name="apify-log", daemon=True)
+    thread.start()
+    try:
+        yield
+        shown.over.set()
+        thread.join(LAST_LINES)
+    finally:
+        shown.stop.set()
+        shown.over.set()
+
+
+def show_tail(task: Any, client: Client, kind: JobKind[Job], job_id: str, *, lines: int) -> None:
+    """Show the last lines of the log of a job that was waited for elsewhere, if the task has ``stream_log``."""
+    if not task.stream_log:
+        return
+    try:
+        for line in client.log_tail(kind, job_id, lines=lines, attempts=3).splitlines():
+            task.log.info("%s | %s", kind.name, line[:LONGEST_LINE])
+    except Exception as error:
+        task.log.warning("The log of %s %s could not be read: %s", kind.name, job_id, first_line(error))
+
+
+class _Shown:
+    """What has been shown of a job's log. Apify gives no part of one, so what was shown is passed over."""
+
+    def __init__(self, task: Any, client: Client, kind: JobKind[Job], job_id: str) -> None:
+        self._task, self._client, self._kind, self._job_id = task, client, kind, job_id
+        #: Set when the job has ended, and when nothing more may be logged.
+        self.over, self.stop = threading.Event(), threading.Event()
+        self._bytes = self._lines = 0
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        #: The begin of a line whose end has not come.
+        self._begun = ""
+
+    def run(self) -> None:
+        warned = False
+        while not self.stop.is_set():
+            last = self.over.is_set()
+            try:
+                self._read()
+                if last or self.over.wait(PAUSE) or self._lines >= MOST_LINES:
+                    break
+                # It ended before the job: cut off, however politely.
+            except Exception as error:
+                if not warned:
+                    self._task.log.warning(
+                        "The log of %s %s cannot be read now: %s", self._kind.name, self._job_id, first_line(error)
+                    )
+                warned = True
+                if last:
+                    break
+                self.over.wait(PAUSE)
+        self._client.close()
+        if self._begun and not self.stop.is_set():
+            self._show(self._begun)
+
+    def _read(self) -> None:
+        passed = 0
+        for chunk in self._client.log_stream(self._kind, self._job_id):
+            new = chunk[max(0, self._bytes - passed) :]
+            passed += len(chunk)
+            self._bytes = max(self._bytes, passed)
+            *lines, self._begun = (self._begun + self._decoder.decode(new)).split("\n")
+            self._begun = self._begun[:LONGEST_LINE]
+            for line in lines:
+                if self.stop.is_set() or self._lines >= MOST_LINES:
+                    return
+                self._show(line)
+
+    def _show(self, line: str) -> None:
+        self._lines += 1
+        if line.strip():
+            self._task.log.info("%s | %s", self._kind.name, line[:LONGEST_LINE])
+        if self._lines == MOST_LINES:
+            self._task.log.warning("The rest of the log of %s %s is not shown here.", self._kind.name, self._job_id)
