@@ -101,6 +101,10 @@ ACTORS = (
     Actor("slow-build", slowness=6.0),
     Actor("times-out", outcome="TIMED-OUT"),
     Actor("two-versions", versions={"0.0": "latest", "1.0": "beta"}),
+    Actor("scraper", items=100, output={"status": "done"}),
+    Actor("fails-half-way", run_outcome="FAILED"),
+    Actor("finds-nothing", items=0),
+    Actor("slow-run", run_slowness=6.0),
 )
 
 #: Below ``/v2/acts`` and ``/v2/actors``.
