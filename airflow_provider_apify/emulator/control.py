@@ -24,6 +24,8 @@ class SettingsChange(BaseModel, extra="forbid"):
     max_concurrent_jobs: int | None = Field(None, ge=0)
     full_lists: bool | None = None
     tag_seconds: float | None = Field(None, ge=0)
+    items_seconds: float | None = Field(None, ge=0)
+    item_count_seconds: float | None = Field(None, ge=0)
     token: str | None = Field(None, min_length=1)
 
 

@@ -32,6 +32,9 @@ class Settings:
     :param full_lists: whether list items show all that the definition allows, or as little as recorded ones.
     :param clock_offset: seconds by which the platform's clock is ahead of this machine's.
     :param tag_seconds: how long after a build's success its tag moves to it.
+    :param items_seconds: how long after a push its items can be read.
+    :param item_count_seconds: how long after a push a dataset's counter has its items.
+    :param gzip: whether items are sent with gzip to whoever accepts it.
     """
 
     token: str
@@ -42,6 +45,9 @@ class Settings:
     full_lists: bool
     clock_offset: float
     tag_seconds: float
+    items_seconds: float
+    item_count_seconds: float
+    gzip: bool
 
 
 class World:
