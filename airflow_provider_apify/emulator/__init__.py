@@ -1,5 +1,5 @@
 """
-A local emulator of Apify's API for Actor builds, to test DAGs without an account and without cost.
+A local emulator of Apify's API for Actor builds and runs, to test DAGs without an account and without cost.
 
 It shares no code with the rest of the provider, so that the two cannot agree on the same mistake.
 """

@@ -14,14 +14,16 @@ def main(arguments: list[str] | None = None) -> None:
     """Serve until SIGTERM or SIGINT."""
     parser = argparse.ArgumentParser(
         prog="python -m airflow_provider_apify.emulator",
-        description="A local emulator of Apify's API for Actor builds.",
+        description="A local emulator of Apify's API for Actor builds and runs.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=3333, help="port to listen on; 0: any free one")
     parser.add_argument("--token", default=DEFAULT_TOKEN, help="the API token that is valid")
     parser.add_argument("--build-seconds", type=float, default=5.0, help="how long a build takes")
+    parser.add_argument("--run-seconds", type=float, default=5.0, help="how long a run takes")
     parser.add_argument("--memory-mbytes", type=int, default=65536, help="memory of the account; a build takes 4096")
+    parser.add_argument("--max-concurrent-jobs", type=int, default=32, help="with as many, no further run starts")
     parser.add_argument("--tag-seconds", type=float, default=0.0, help="how long after a success the build's tag moves")
     parser.add_argument("--full-lists", action="store_true", help="show all fields in lists that Apify's API allows")
     options = parser.parse_args(arguments)

@@ -18,18 +18,31 @@ if TYPE_CHECKING:
     from airflow_provider_apify.emulator.builds import Build
 
 DEFAULT_BUILD_TAG = "latest"
+DEFAULT_RUN_OPTIONS: dict[str, Any] = {
+    "build": DEFAULT_BUILD_TAG,
+    "timeoutSecs": 3600,
+    "memoryMbytes": 1024,
+    "restartOnError": False,
+}
 
 
 @dataclass(frozen=True)
 class Actor:
     """
-    An Actor to build.
+    An Actor to build and to run.
 
     :param name: its name, without the user name.
     :param versions: version number to that version's build tag (``None``: no tag).
     :param outcome: the status its builds end with, one of ``TERMINAL_STATUSES``.
     :param build_seconds: how long its builds take, READY included; ``None``: ``slowness`` times the emulator's.
     :param slowness: see ``build_seconds``.
+    :param built_before: whether each version was built before the emulator started, so that it can be run at once.
+    :param run_outcome: the status its runs end with.
+    :param run_seconds: how long its runs take, READY included; ``None``: ``run_slowness`` times the emulator's.
+    :param run_slowness: see ``run_seconds``.
+    :param items: how many items a run pushes, unless its input says ``{"items": n}``; half of them while it runs, the
+        rest when it succeeds. 0: none, whatever the input says.
+    :param output: what a run that succeeds writes as record ``OUTPUT``, as JSON; ``None``: nothing.
     """
 
     name: str
@@ -37,14 +50,26 @@ class Actor:
     outcome: str = "SUCCEEDED"
     build_seconds: float | None = None
     slowness: float = 1.0
+    built_before: bool = True
+    run_outcome: str = "SUCCEEDED"
+    run_seconds: float | None = None
+    run_slowness: float = 1.0
+    items: int = 10
+    output: Any = None
 
     def __post_init__(self) -> None:
         check_terminal(self.outcome)
+        check_terminal(self.run_outcome)
 
 
 @dataclass(eq=False)
 class ActorState:
-    """An Actor with what happened to it. ``tagged`` maps a tag to the build that carries it."""
+    """
+    An Actor with what happened to it. ``tagged`` maps a tag to the build that carries it.
+
+    ``tags_before`` are the tags that builds from before the emulator started still carry, ``built_before`` those of
+    them that were asked for, by version. Nothing shows these builds, but they can be run.
+    """
 
     actor: Actor
     id: str
@@ -54,6 +79,19 @@ class ActorState:
     description: str | None = None
     tagged: dict[str, Build] = field(default_factory=dict)
     counters: dict[str, int] = field(default_factory=dict)
+    tags_before: dict[str, str] = field(default_factory=dict)
+    built_before: dict[str, Build] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.actor.built_before:
+            self.tags_before = {tag: version for version, tag in self.actor.versions.items() if tag is not None}
+
+    def tag(self, tag: str, build: Build | None) -> None:
+        """Give a tag to a build, or to none."""
+        self.tags_before.pop(tag, None)
+        self.tagged.pop(tag, None)
+        if build is not None:
+            self.tagged[tag] = build
 
 
 #: Those that there are from the start.
@@ -63,6 +101,10 @@ ACTORS = (
     Actor("slow-build", slowness=6.0),
     Actor("times-out", outcome="TIMED-OUT"),
     Actor("two-versions", versions={"0.0": "latest", "1.0": "beta"}),
+    Actor("scraper", items=100, output={"status": "done"}),
+    Actor("fails-half-way", run_outcome="FAILED"),
+    Actor("finds-nothing", items=0),
+    Actor("slow-run", run_slowness=6.0),
 )
 
 #: Below ``/v2/acts`` and ``/v2/actors``.
@@ -90,8 +132,9 @@ async def update_actor(call: WithToken, request: Request, actor_id: str) -> Resp
     tags = (body.get("taggedBuilds") or {}) if isinstance(body, dict) else None
     if not isinstance(tags, dict):
         raise ApiError(400, "invalid-request", "The request body must be a JSON object, and so must taggedBuilds")
-    tagged = {tag: _taggable(call, actor_state, wanted) for tag, wanted in tags.items() if wanted is not None}
-    actor_state.tagged = {tag: build for tag, build in actor_state.tagged.items() if tag not in tags} | tagged
+    tagged = {tag: None if wanted is None else _taggable(call, actor_state, wanted) for tag, wanted in tags.items()}
+    for tag, build in tagged.items():
+        actor_state.tag(tag, build)
     actor_state.title = body.get("title", actor_state.title)
     actor_state.description = body.get("description", actor_state.description)
     actor_state.modified_at = time.time()
@@ -130,12 +173,7 @@ def actor_object(actor_state: ActorState) -> dict[str, Any]:
         "isDeprecated": False,
         "deploymentKey": f"ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABAQ{actor_state.id} apify@emulator",
         "versions": _version_objects(actor_state),
-        "defaultRunOptions": {
-            "build": DEFAULT_BUILD_TAG,
-            "timeoutSecs": 3600,
-            "memoryMbytes": 1024,
-            "restartOnError": False,
-        },
+        "defaultRunOptions": DEFAULT_RUN_OPTIONS,
         "exampleRunInput": {"body": '{ "helloWorld": 123 }', "contentType": "application/json; charset=utf-8"},
         "taggedBuilds": {
             tag: {

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
 from airflow_provider_apify.emulator import view_faults
 from airflow_provider_apify.emulator.actors import DEFAULT_BUILD_TAG, ActorState, found_actor, version_object
-from airflow_provider_apify.emulator.answers import MAX_PAGE, ApiError, not_found, page, success
+from airflow_provider_apify.emulator.answers import MAX_PAGE, ApiError, not_found, success
 from airflow_provider_apify.emulator.call import Call
+from airflow_provider_apify.emulator.job_endpoints import found, listed, visible
 from airflow_provider_apify.emulator.jobs import Job, Jobs
 from airflow_provider_apify.emulator.parameters import Anyone, Count, Flag, Wait, WithToken
 from airflow_provider_apify.emulator.users import USER_ID
@@ -20,6 +22,7 @@ from airflow_provider_apify.emulator.users import USER_ID
 if TYPE_CHECKING:
     from airflow_provider_apify.emulator.world import World
 
+_NUMBER = re.compile(r"\d+\.\d+\.\d+")
 _VERSION = r"^([0-9]|[1-9][0-9])\.([0-9]|[1-9][0-9])$"
 
 
@@ -27,8 +30,7 @@ _VERSION = r"^([0-9]|[1-9][0-9])\.([0-9]|[1-9][0-9])$"
 class Build(Job):
     """One build; ``tag`` is what it gets if it succeeds, ``version_tag`` what its version says."""
 
-    memory_mbytes: ClassVar[int] = 4096
-
+    memory_mbytes: int = 4096
     version: str
     counter: int
     tag: str | None
@@ -56,6 +58,8 @@ class Build(Job):
 
 class Builds(Jobs[Build]):
     """All builds of the account."""
+
+    noun = "build"
 
     def __init__(self, world: World) -> None:
         super().__init__()
@@ -100,6 +104,27 @@ class Builds(Jobs[Build]):
         self.begin(build)
         return build
 
+    def to_run(self, actor_state: ActorState, wanted: str) -> Build:
+        """
+        Give the build of an Actor with this tag or number.
+
+        :raises ApiError: there is none, or it cannot be run.
+        """
+        if wanted in actor_state.tagged:
+            return actor_state.tagged[wanted]
+        if wanted in actor_state.tags_before:
+            return self._built_before(actor_state, actor_state.tags_before[wanted])
+        if not _NUMBER.fullmatch(wanted):
+            message = f'Build with tag "{wanted}" was not found. Has the Actor been built already?'
+            raise ApiError(403, "unknown-build-tag", message)
+        own = [build for build in self.values() if build.actor_state is actor_state]
+        for build in (*own, *actor_state.built_before.values()):
+            if build.number == wanted and build.status != "SUCCEEDED":
+                raise ApiError(403, "invalid-build", f"Build {wanted} has not finished or was not successful")
+            if build.number == wanted:
+                return build
+        raise ApiError(403, "build-not-found", f"Build {wanted} was not found")
+
     def ended(self, build: Build) -> None:
         """Move the tag of a build that has succeeded."""
         if build.status == "SUCCEEDED" and build.tag:
@@ -118,7 +143,33 @@ class Builds(Jobs[Build]):
         """Give the tag to a build that has succeeded, unless it is gone or one that ended later has it."""
         holder = build.actor_state.tagged.get(tag)
         if build.id in self and (holder is None or (holder.finished_at or 0) <= (build.finished_at or 0)):
-            build.actor_state.tagged[tag] = build
+            build.actor_state.tag(tag, build)
+
+    def _built_before(self, actor_state: ActorState, version: str) -> Build:
+        """Give the build of a version that was there before the emulator started; made when it is first needed."""
+        if version not in actor_state.built_before:
+            counter = actor_state.counters[version] = actor_state.counters.get(version, 0) + 1
+            tag, at = actor_state.actor.versions[version], actor_state.created_at
+            actor_state.built_before[version] = Build(
+                id=self._world.new_id(),
+                actor_state=actor_state,
+                version=version,
+                counter=counter,
+                tag=tag,
+                version_tag=tag,
+                use_cache=False,
+                beta_packages=False,
+                client_ip="",
+                user_agent="",
+                outcome="SUCCEEDED",
+                seconds=0.0,
+                clock_offset=0.0,
+                started_at=at,
+                began_at=at,
+                finished_at=at,
+                status="SUCCEEDED",
+            )
+        return actor_state.built_before[version]
 
 
 #: Below ``/v2/acts`` and ``/v2/actors``.
@@ -179,21 +230,21 @@ async def list_builds(call: WithToken, offset: Count = 0, limit: Count = MAX_PAG
 @actor_router.get("/{actor_id}/builds/{build_id}")
 @router.get("/{build_id}")
 async def get_build(call: Anyone, build_id: str, actor_id: str | None = None, wait: Wait = 0) -> Response:
-    await call.wait_for(visible_build(call, build_id, actor_id), wait)
-    return _answer(call, _found(call, build_id))
+    await call.wait_for(visible(call, call.world.builds, build_id, actor_id), wait)
+    return _answer(call, found(call, call.world.builds, build_id))
 
 
 @actor_router.post("/{actor_id}/builds/{build_id}/abort")
 @router.post("/{build_id}/abort")
 async def abort_build(call: WithToken, build_id: str, actor_id: str | None = None) -> Response:
-    build = _found(call, build_id, actor_id)
+    build = found(call, call.world.builds, build_id, actor_id)
     call.world.builds.abort(build)
     return _answer(call, build)
 
 
 @router.delete("/{build_id}")
 async def delete_build(call: WithToken, build_id: str) -> Response:
-    build = _found(call, build_id)
+    build = found(call, call.world.builds, build_id)
     if build.unfinished:
         raise ApiError(400, "deleting-unfinished-build", "Build that has not finished cannot be deleted")
     if build in build.actor_state.tagged.values():
@@ -202,35 +253,18 @@ async def delete_build(call: WithToken, build_id: str) -> Response:
     return Response(status_code=204)
 
 
-def visible_build(call: Call, build_id: str, actor_id: str | None = None) -> Build:
-    """Give a build, unless a fault hides it; with ``actor_id`` only if it is that Actor's."""
-    build = _found(call, build_id, actor_id)
-    if view_faults.is_missing(call, build):
-        raise not_found("Actor build")
-    return build
-
-
-def _found(call: Call, build_id: str, actor_id: str | None = None) -> Build:
-    build = call.world.builds.get(build_id)
-    if build is None or (actor_id is not None and build.actor_state is not found_actor(call, actor_id)):
-        raise not_found("Actor build")
-    return build
-
-
 def _answer(call: Call, build: Build, *, status: int = 200) -> Response:
     false_status = view_faults.false_status(call, [build])
     return success(build_object(build, authorized=call.record.authorized, status=false_status), status)
 
 
 def _list(call: Call, builds: list[Build], offset: int, limit: int, desc: bool) -> Response:
-    builds = view_faults.listed(call, builds)
-    false_status = view_faults.false_status(call, builds)
+    full = call.world.settings.full_lists
 
-    def show(build: Build) -> dict[str, Any]:
-        full = call.world.settings.full_lists
-        return _build_item(build, full=full, status=false_status if build.unfinished else None)
+    def show(build: Build, status: str | None) -> dict[str, Any]:
+        return _build_item(build, full=full, status=status)
 
-    return success(page(builds, show, offset=offset, limit=limit, desc=desc))
+    return listed(call, builds, show, offset=offset, limit=limit, desc=desc)
 
 
 def build_object(build: Build, *, authorized: bool = True, status: str | None = None) -> dict[str, Any]:

@@ -12,15 +12,20 @@ from pydantic import BaseModel, Field
 from airflow_provider_apify.emulator.builds import build_object
 from airflow_provider_apify.emulator.call import Call
 from airflow_provider_apify.emulator.faults import Fault
+from airflow_provider_apify.emulator.runs import run_object
 
 
 class SettingsChange(BaseModel, extra="forbid"):
     """New values for some of the settings; what is left out stays."""
 
     build_seconds: float | None = Field(None, ge=0)
+    run_seconds: float | None = Field(None, ge=0)
     memory_mbytes: int | None = Field(None, ge=0)
+    max_concurrent_jobs: int | None = Field(None, ge=0)
     full_lists: bool | None = None
     tag_seconds: float | None = Field(None, ge=0)
+    items_seconds: float | None = Field(None, ge=0)
+    item_count_seconds: float | None = Field(None, ge=0)
     token: str | None = Field(None, min_length=1)
 
 
@@ -36,8 +41,14 @@ router = APIRouter(prefix="/emulator")
 
 @router.get("/ledger")
 async def ledger(call: Here) -> Response:
-    builds = [build_object(build) for build in call.world.builds.values()]
-    return JSONResponse({"requests": [asdict(record) for record in call.world.requests], "builds": builds})
+    world = call.world
+    return JSONResponse(
+        {
+            "requests": [asdict(record) for record in world.requests],
+            "builds": [build_object(build) for build in world.builds.values()],
+            "runs": [run_object(run) for run in world.runs.values()],
+        }
+    )
 
 
 @router.post("/faults")

@@ -1,4 +1,4 @@
-"""What a build shares with any other kind of job: how it takes its course, is aborted and ends, and what it costs."""
+"""What every kind of job shares: how it takes its course, is aborted and ends, and what it costs."""
 
 from __future__ import annotations
 
@@ -17,30 +17,32 @@ if TYPE_CHECKING:
 
 TERMINAL_STATUSES = ("SUCCEEDED", "FAILED", "TIMED-OUT", "ABORTED")
 
-_ABORTING_SECONDS = 0.05
+ABORTING_SECONDS = 0.05
 _USD_PER_COMPUTE_UNIT = 0.3
 
 
 @dataclass(eq=False, kw_only=True)
 class Job(ABC):
     """
-    One job; times are seconds since the epoch, ``seconds`` is how long it is to take.
+    One job; times are seconds since the epoch, ``seconds`` is how long it is to take from ``began_at``.
 
-    ``clock_offset`` seconds are added to the times that are shown.
+    ``clock_offset`` seconds are added to the times that are shown. ``log_before`` is what its log said before it was
+    resurrected.
     """
-
-    memory_mbytes: ClassVar[int]
 
     id: str
     actor_state: ActorState
     client_ip: str
     user_agent: str
+    memory_mbytes: int
     outcome: str
     seconds: float
     clock_offset: float
     started_at: float = field(default_factory=time.time)
+    began_at: float = field(default_factory=time.time)
     finished_at: float | None = None
     status: str = "READY"
+    log_before: list[str] = field(default_factory=list)
     over: Signal = field(default_factory=Signal)
     timer: asyncio.TimerHandle | None = None
 
@@ -59,12 +61,17 @@ class Job(ABC):
         return time.time() - self.started_at
 
     @property
+    def shown_start_at(self) -> float:
+        """When it started by the platform's clock, to the millisecond, as it is shown."""
+        return round(self.started_at + self.clock_offset, 3)
+
+    @property
     def unfinished(self) -> bool:
         return self.finished_at is None
 
     @property
     def shown_start(self) -> str:
-        return iso(self.started_at + self.clock_offset)
+        return iso(self.shown_start_at)
 
     @property
     def shown_end(self) -> str | None:
@@ -89,6 +96,8 @@ J = TypeVar("J", bound=Job)
 class Jobs(dict[str, J]):
     """The jobs of one kind by id, oldest first, and what happens to them."""
 
+    noun: ClassVar[str]
+
     def __init__(self) -> None:
         super().__init__()
         self.unfinished: set[J] = set()
@@ -98,12 +107,20 @@ class Jobs(dict[str, J]):
         self[job.id] = job
         self.unfinished.add(job)
         ready_seconds = min(0.1 * job.seconds, 0.5)
-        job.timer = asyncio.get_running_loop().call_later(ready_seconds, self._run, job, job.seconds - ready_seconds)
+        job.timer = asyncio.get_running_loop().call_later(ready_seconds, self.run, job, job.seconds - ready_seconds)
 
-    def abort(self, job: J) -> None:
-        """Abort a job that is starting or running; does nothing to any other."""
+    def begin_again(self, job: J) -> None:
+        """Let a job that has ended run again; it is to take ``seconds`` from now."""
+        job.began_at = time.time()
+        job.finished_at = None
+        job.over = Signal()
+        self.unfinished.add(job)
+        self.run(job, job.seconds)
+
+    def abort(self, job: J, *, seconds: float = ABORTING_SECONDS) -> None:
+        """Abort a job that is starting or running, which takes ``seconds``; does nothing to any other."""
         if job.status in ("READY", "RUNNING"):
-            self._finish_later(job, "ABORTING", _ABORTING_SECONDS, "ABORTED")
+            self._finish_later(job, "ABORTING", seconds, "ABORTED")
 
     def finish(self, job: J, status: str) -> None:
         """End a job now, unless it has ended."""
@@ -117,6 +134,9 @@ class Jobs(dict[str, J]):
         self.ended(job)
         job.over.fire()
 
+    def running(self, job: J) -> None:
+        """Do what else happens when a job of this kind begins to run."""
+
     def ended(self, job: J) -> None:
         """Do what else happens when a job of this kind has ended."""
 
@@ -127,8 +147,10 @@ class Jobs(dict[str, J]):
         del self[job.id]
         job.over.fire()
 
-    def _run(self, job: J, seconds: float) -> None:
+    def run(self, job: J, seconds: float) -> None:
+        """Let a job run for ``seconds``; then it ends."""
         job.status = "RUNNING"
+        self.running(job)
         closing_seconds = min(0.2 * seconds, 0.5) if job.outcome == "TIMED-OUT" else 0.0
         loop = asyncio.get_running_loop()
         if closing_seconds:
@@ -146,4 +168,4 @@ class Jobs(dict[str, J]):
 
 def check_terminal(status: str) -> None:
     if status not in TERMINAL_STATUSES:
-        raise ValueError(f"{status!r} is not a status that a build ends with: {', '.join(TERMINAL_STATUSES)}")
+        raise ValueError(f"{status!r} is not a status that a job ends with: {', '.join(TERMINAL_STATUSES)}")

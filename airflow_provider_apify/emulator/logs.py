@@ -10,8 +10,8 @@ from fastapi import APIRouter, Response
 from fastapi.responses import PlainTextResponse, StreamingResponse
 
 from airflow_provider_apify.emulator.answers import iso
-from airflow_provider_apify.emulator.builds import visible_build
 from airflow_provider_apify.emulator.call import Call
+from airflow_provider_apify.emulator.job_endpoints import visible
 from airflow_provider_apify.emulator.jobs import Job
 from airflow_provider_apify.emulator.parameters import Anyone, Flag
 from airflow_provider_apify.emulator.signals import first_of
@@ -21,18 +21,37 @@ _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 router = APIRouter(prefix="/v2")
 
 
-@router.get("/actor-builds/{job_id}/log")
+@router.get("/actor-builds/{build_id}/log")
+async def get_build_log(call: Anyone, build_id: str, stream: Flag = False, raw: Flag = False) -> Response:
+    return _answer(call, visible(call, call.world.builds, build_id), stream, raw)
+
+
+@router.get("/actor-runs/{run_id}/log")
+async def get_run_log(call: Anyone, run_id: str, stream: Flag = False, raw: Flag = False) -> Response:
+    return _answer(call, visible(call, call.world.runs, run_id), stream, raw)
+
+
 @router.get("/logs/{job_id}")
 async def get_log(call: Anyone, job_id: str, stream: Flag = False, raw: Flag = False) -> Response:
-    job = visible_build(call, job_id)
+    if job_id in call.world.runs:
+        return await get_run_log(call, job_id, stream, raw)
+    return await get_build_log(call, job_id, stream, raw)
+
+
+def _answer(call: Call, job: Job, stream: bool, raw: bool) -> Response:
     if stream:
         return StreamingResponse(_follow(call, job, raw), media_type="text/plain")
-    return PlainTextResponse(_text(_lines(job, time.time()), raw))
+    return PlainTextResponse(_text(log_now(job), raw))
 
 
 def log_text(job: Job) -> str:
     """The log as it is now, without ANSI colours."""
-    return _text(_lines(job, time.time()), raw=False)
+    return _text(log_now(job), raw=False)
+
+
+def log_now(job: Job) -> list[str]:
+    """The lines written until now, each ended by a line feed, ANSI colours included."""
+    return _lines(job, time.time())
 
 
 async def _follow(call: Call, job: Job, raw: bool) -> AsyncIterator[str]:
@@ -51,9 +70,9 @@ async def _follow(call: Call, job: Job, raw: bool) -> AsyncIterator[str]:
 
 
 def _lines(job: Job, now: float) -> list[str]:
-    """The lines written until ``now`` (seconds since the epoch), each ended by a line feed, ANSI colours included."""
+    """The lines written until ``now``, in seconds since the epoch."""
     until = now if job.finished_at is None else min(now, job.finished_at)
-    lines = [_line(at, text) for at, text in _schedule(job) if at <= until]
+    lines = job.log_before + [_line(at, text) for at, text in _schedule(job) if at <= until]
     if job.finished_at is not None:
         lines += [_line(job.finished_at, text) for text in job.log_ending]
     return lines
@@ -65,7 +84,7 @@ def _next_line_in(job: Job, now: float) -> float | None:
 
 
 def _schedule(job: Job) -> list[tuple[float, str]]:
-    return [(job.started_at + fraction * job.seconds, text) for fraction, text in job.log_steps]
+    return [(job.began_at + fraction * job.seconds, text) for fraction, text in job.log_steps]
 
 
 def _line(at: float, text: str) -> str:

@@ -18,8 +18,8 @@ def apify_conn_ids() -> Iterable[str]:
 
 @pytest.fixture
 def apify_emulator(apify_conn_ids: Iterable[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
-    """A started emulator with builds of 0.2 s, to which the Airflow connections ``apify_conn_ids`` lead."""
-    with Emulator(build_seconds=0.2) as emulator:
+    """A started emulator with builds and runs of 0.2 s, to which the Airflow connections ``apify_conn_ids`` lead."""
+    with Emulator(build_seconds=0.2, run_seconds=0.2) as emulator:
         connection = {"conn_type": "apify", "host": emulator.url, "password": emulator.token}
         for conn_id in apify_conn_ids:
             monkeypatch.setenv(f"AIRFLOW_CONN_{conn_id.upper()}", json.dumps(connection))

@@ -8,7 +8,7 @@ import ssl
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Generic, TypeVar
@@ -22,6 +22,9 @@ from airflow_provider_apify.emulator.builds import build_object
 from airflow_provider_apify.emulator.call import Front, RequestRecord
 from airflow_provider_apify.emulator.connection import Connection
 from airflow_provider_apify.emulator.faults import Fault, Faults
+from airflow_provider_apify.emulator.jobs import Job, Jobs
+from airflow_provider_apify.emulator.runs import run_object
+from airflow_provider_apify.emulator.storages import Lines
 from airflow_provider_apify.emulator.world import Settings, World
 
 DEFAULT_TOKEN = "emulator-token"
@@ -53,22 +56,32 @@ class Emulator:
     :param port: 0 lets the system choose a free one.
     :param token: the one API token that is valid.
     :param build_seconds: how long a build takes; 0: as short as possible.
-    :param memory_mbytes: the account's limit; an unfinished build takes 4096.
+    :param run_seconds: how long a run takes; 0: as short as possible.
+    :param memory_mbytes: the account's limit; an unfinished build takes 4096, a run what it was started with.
+    :param max_concurrent_jobs: with as many unfinished builds and runs, no further run starts.
     :param full_lists: whether items of lists show all that Apify's definition allows. By default they show what
-        recorded ones do: neither the ``User-Agent`` of who started a build, nor its Actor's id.
+        recorded ones do: not the ``User-Agent`` of who started a job, for example.
     :param tag_seconds: how long after a build's success its tag moves to it.
+    :param items_seconds: how long after a push to a dataset its items can be read.
+    :param item_count_seconds: how long after a push a dataset's ``itemCount`` and the header of the total have it.
+    :param gzip: whether items of datasets are sent with gzip to whoever accepts it.
     :param clock_offset: seconds by which Apify's clock is ahead of this machine's; negative: behind.
-    :param seed: makes build ids and faults with a probability repeatable.
+    :param seed: makes ids and faults with a probability repeatable.
     :param ssl_certfile: PEM file with a certificate; makes it an HTTPS server.
     :param ssl_keyfile: PEM file with its key; default: in the same file.
     """
 
     token = _Setting[str]()
     build_seconds = _Setting[float]()
+    run_seconds = _Setting[float]()
     memory_mbytes = _Setting[int]()
+    max_concurrent_jobs = _Setting[int]()
     full_lists = _Setting[bool]()
     clock_offset = _Setting[float]()
     tag_seconds = _Setting[float]()
+    items_seconds = _Setting[float]()
+    item_count_seconds = _Setting[float]()
+    gzip = _Setting[bool]()
 
     def __init__(
         self,
@@ -77,10 +90,15 @@ class Emulator:
         host: str = "127.0.0.1",
         token: str = DEFAULT_TOKEN,
         build_seconds: float = 5.0,
+        run_seconds: float = 5.0,
         memory_mbytes: int = 65536,
+        max_concurrent_jobs: int = 32,
         full_lists: bool = False,
         clock_offset: float = 0.0,
         tag_seconds: float = 0.0,
+        items_seconds: float = 0.0,
+        item_count_seconds: float = 5.0,
+        gzip: bool = True,
         seed: int = 0,
         ssl_certfile: str | None = None,
         ssl_keyfile: str | None = None,
@@ -91,10 +109,15 @@ class Emulator:
             Settings(
                 token=token,
                 build_seconds=build_seconds,
+                run_seconds=run_seconds,
                 memory_mbytes=memory_mbytes,
+                max_concurrent_jobs=max_concurrent_jobs,
                 full_lists=full_lists,
                 clock_offset=clock_offset,
                 tag_seconds=tag_seconds,
+                items_seconds=items_seconds,
+                item_count_seconds=item_count_seconds,
+                gzip=gzip,
             ),
             seed,
         )
@@ -151,12 +174,81 @@ class Emulator:
         """All builds as the API shows them to their owner, oldest first."""
         return self._call(lambda: [build_object(build) for build in self._world.builds.values()])
 
+    @property
+    def runs(self) -> list[dict[str, Any]]:
+        """All runs as the API shows them to their owner, oldest first."""
+        return self._call(lambda: [run_object(run) for run in self._world.runs.values()])
+
     def add_actor(self, actor: Actor) -> None:
         self._call(lambda: self._world.add_actor(actor))
 
-    def set_actor(self, name: str, *, outcome: str | None = None, build_seconds: float | None = None) -> None:
-        """Change how later builds of an Actor end and how long they take; ``None`` leaves that as it is."""
-        self._call(lambda: self._world.set_actor(name, outcome=outcome, build_seconds=build_seconds))
+    def set_actor(
+        self,
+        name: str,
+        *,
+        outcome: str | None = None,
+        build_seconds: float | None = None,
+        run_outcome: str | None = None,
+        run_seconds: float | None = None,
+    ) -> None:
+        """Change how later builds and runs of an Actor end and how long they take; ``None`` leaves that as it is."""
+        self._call(
+            lambda: self._world.set_actor(
+                name,
+                outcome=outcome,
+                build_seconds=build_seconds,
+                run_outcome=run_outcome,
+                run_seconds=run_seconds,
+            )
+        )
+
+    def add_dataset(
+        self, items: Iterable[dict[str, Any]] = (), *, count: int = 0, lines: Lines = lambda start, stop: b""
+    ) -> str:
+        """
+        Add a dataset whose items were pushed long ago.
+
+        :param items: its items. More of them can be added with :meth:`push_items`.
+        :param count: how many items there are before those, which ``lines`` gives: for a dataset that is too large for
+            the memory.
+        :param lines: gives the items from an index up to, but not including, another one, each as a line of JSON.
+        :return: its id.
+        """
+
+        def add() -> str:
+            dataset = self._world.datasets.create(count, lines)
+            dataset.push(items, at=0.0)
+            return dataset.id
+
+        return self._call(add)
+
+    def push_items(self, dataset_id: str, items: Iterable[dict[str, Any]]) -> None:
+        """Append items to a dataset, as an Actor does."""
+        self._call(lambda: self._world.datasets[dataset_id].push(items))
+
+    def delete_dataset(self, dataset_id: str) -> None:
+        """Delete a dataset, as Apify does when its time is over."""
+        self._call(lambda: self._world.datasets.pop(dataset_id))
+
+    def add_key_value_store(self) -> str:
+        """Add a key-value store, and give its id."""
+        return self._call(lambda: self._world.key_value_stores.create().id)
+
+    def add_record(
+        self,
+        store_id: str,
+        key: str,
+        body: bytes,
+        content_type: str = "application/json; charset=utf-8",
+        *,
+        redirects: int = 0,
+    ) -> None:
+        """
+        Put a record into a key-value store.
+
+        :param redirects: how many redirects lead to it. Their addresses are signed, and refuse whoever shows a token.
+        """
+        self._call(lambda: self._world.key_value_stores[store_id].put(key, body, content_type, redirects=redirects))
 
     def add_fault(self, fault: Fault) -> Fault:
         return self._call(lambda: self._faults.add(fault))
@@ -165,7 +257,7 @@ class Emulator:
         self._call(self._faults.clear)
 
     def clear_ledger(self) -> None:
-        """Forget the requests seen; builds stay."""
+        """Forget the requests seen; builds and runs stay."""
         self._call(lambda: self._world.requests.clear())
 
     def reset(self) -> None:
@@ -179,16 +271,19 @@ class Emulator:
 
     def finish_build(self, build_id: str, status: str = "SUCCEEDED") -> None:
         """End a build now; one that has ended stays as it is, and one that is being aborted ends as ABORTED."""
+        self._call(lambda: _finish(self._world.builds, build_id, status))
 
-        def finish() -> None:
-            build = self._world.builds[build_id]
-            self._world.builds.finish(build, "ABORTED" if build.status == "ABORTING" else status)
-
-        self._call(finish)
+    def finish_run(self, run_id: str, status: str = "SUCCEEDED") -> None:
+        """End a run now, as :meth:`finish_build` does a build; one that succeeds pushes the rest of its items."""
+        self._call(lambda: _finish(self._world.runs, run_id, status))
 
     def delete_build(self, build_id: str) -> None:
         """Delete a build in whatever state, as if someone else had done it."""
         self._call(lambda: self._world.builds.delete(self._world.builds[build_id]))
+
+    def delete_run(self, run_id: str) -> None:
+        """Delete a run in whatever state, as if someone else had done it; its storages stay."""
+        self._call(lambda: self._world.runs.delete(self._world.runs[run_id]))
 
     def wait_for(self, predicate: Callable[[Emulator], bool], timeout: float = 10.0) -> None:
         """
@@ -206,6 +301,7 @@ class Emulator:
     def _summary(self) -> str:
         seen = Counter(f"{record.method} {record.path} -> {record.status}" for record in self.requests)
         seen.update(f"build {build['status']}" for build in self.builds)
+        seen.update(f"run {run['status']}" for run in self.runs)
         return "; ".join(f"{count} x {what}" for what, count in seen.items()) or "nothing"
 
     def _call(self, work: Callable[[], T]) -> T:
@@ -235,3 +331,11 @@ class Emulator:
         for task in state.tasks:
             task.cancel()
         await asyncio.gather(*state.tasks)
+
+
+J = TypeVar("J", bound=Job)
+
+
+def _finish(jobs: Jobs[J], job_id: str, status: str) -> None:
+    job = jobs[job_id]
+    jobs.finish(job, "ABORTED" if job.status == "ABORTING" else status)

@@ -100,7 +100,7 @@ def _limits_object(world: World, now: float) -> dict[str, Any]:
         "limits": {
             **_LIMITS,
             "maxActorMemoryGbytes": world.settings.memory_mbytes / 1024,
-            "maxConcurrentActorJobs": 32,
+            "maxConcurrentActorJobs": world.settings.max_concurrent_jobs,
             "maxTeamAccountSeatCount": 1,
         },
         "current": {

@@ -6,12 +6,15 @@ import hashlib
 import random
 from collections import deque
 from dataclasses import dataclass, replace
+from typing import Any
 
 from airflow_provider_apify.emulator.actors import ACTORS, Actor, ActorState
 from airflow_provider_apify.emulator.answers import ApiError, new_id
 from airflow_provider_apify.emulator.builds import Builds
 from airflow_provider_apify.emulator.call import RequestRecord
 from airflow_provider_apify.emulator.jobs import Job
+from airflow_provider_apify.emulator.runs import Runs
+from airflow_provider_apify.emulator.storages import Datasets, KeyValueStores
 from airflow_provider_apify.emulator.users import USERNAME
 
 _FIRST_ACTOR_CREATED = 1_715_591_564.0
@@ -23,18 +26,28 @@ class Settings:
     What can be changed while the emulator runs.
 
     :param build_seconds: how long a build takes, READY included.
-    :param memory_mbytes: account limit for all unfinished builds, which take 4096 each.
+    :param run_seconds: how long a run takes, READY included.
+    :param memory_mbytes: account limit for all unfinished jobs; a build takes 4096, a run what it was started with.
+    :param max_concurrent_jobs: how many jobs may be unfinished for one more run to start.
     :param full_lists: whether list items show all that the definition allows, or as little as recorded ones.
     :param clock_offset: seconds by which the platform's clock is ahead of this machine's.
     :param tag_seconds: how long after a build's success its tag moves to it.
+    :param items_seconds: how long after a push its items can be read.
+    :param item_count_seconds: how long after a push a dataset's counter has its items.
+    :param gzip: whether items are sent with gzip to whoever accepts it.
     """
 
     token: str
     build_seconds: float
+    run_seconds: float
     memory_mbytes: int
+    max_concurrent_jobs: int
     full_lists: bool
     clock_offset: float
     tag_seconds: float
+    items_seconds: float
+    item_count_seconds: float
+    gzip: bool
 
 
 class World:
@@ -49,6 +62,7 @@ class World:
         self._initial = settings
         self._random = random.Random(seed)
         self.builds = Builds(self)
+        self.runs = Runs(self)
         self.reset()
 
     def reset(self) -> None:
@@ -56,6 +70,9 @@ class World:
         self.stop_timers()
         forgotten = self.jobs
         self.builds = Builds(self)
+        self.runs = Runs(self)
+        self.datasets = Datasets(self)
+        self.key_value_stores = KeyValueStores(self)
         self.requests: deque[RequestRecord] = deque(maxlen=100_000)
         self.actors: dict[str, ActorState] = {}
         self.settings = replace(self._initial)
@@ -67,11 +84,11 @@ class World:
     @property
     def jobs(self) -> list[Job]:
         """Those of every kind."""
-        return [*self.builds.values()]
+        return [*self.builds.values(), *self.runs.values()]
 
     @property
     def unfinished(self) -> list[Job]:
-        return [*self.builds.unfinished]
+        return [*self.builds.unfinished, *self.runs.unfinished]
 
     @property
     def used_mbytes(self) -> int:
@@ -95,6 +112,20 @@ class World:
                 f" your Actor runs and builds (currently used: {self.used_mbytes}MB, requested: {mbytes}MB).",
             )
 
+    def check_slots(self) -> None:
+        """
+        Check that one more run can start beside the unfinished jobs.
+
+        :raises ApiError: there are as many as the account may have.
+        """
+        most = self.settings.max_concurrent_jobs
+        if len(self.unfinished) >= most:
+            raise ApiError(
+                402,
+                "concurrent-runs-limit-exceeded",
+                f"By launching this job you will exceed the limit of {most} concurrent Actor runs and builds.",
+            )
+
     def new_id(self) -> str:
         return new_id(self._random)
 
@@ -106,11 +137,11 @@ class World:
         actor_id = new_id(random.Random(hashlib.sha256(actor.name.encode()).digest()))
         self.actors[actor.name] = ActorState(actor, actor_id, created_at=created, modified_at=created)
 
-    def set_actor(self, name: str, *, outcome: str | None, build_seconds: float | None) -> None:
-        """Change what later builds of an Actor do; ``None`` leaves a setting as it is."""
+    def set_actor(self, name: str, **changes: Any) -> None:
+        """Change what later builds and runs of an Actor do; ``None`` leaves a setting as it is."""
         actor_state = self.actors[name]
-        changed = replace(actor_state.actor, outcome=outcome or actor_state.actor.outcome)
-        actor_state.actor = changed if build_seconds is None else replace(changed, build_seconds=build_seconds)
+        given = {setting: value for setting, value in changes.items() if value is not None}
+        actor_state.actor = replace(actor_state.actor, **given)
 
     def find_actor(self, key: str) -> ActorState | None:
         """Find by id, ``~name`` or ``username~name``."""

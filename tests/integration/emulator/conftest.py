@@ -32,6 +32,21 @@ class Api:
     def built(self, actor: str = "hello-world", version: str = "0.0", **params: Any) -> dict[str, Any]:
         return self.build(self.start(actor, version, **params)["id"], wait=60)
 
+    def start_run(
+        self, actor: str = "hello-world", run_input: dict[str, Any] | None = None, **params: Any
+    ) -> dict[str, Any]:
+        answer = self("POST", f"/actors/~{actor}/runs", params=params, json=run_input)
+        assert answer.status_code == 201, answer.text
+        return dict(answer.json()["data"])
+
+    def run(self, run_id: str, wait: float = 0) -> dict[str, Any]:
+        return dict(self("GET", f"/actor-runs/{run_id}", params={"waitForFinish": wait}).json()["data"])
+
+    def ran(
+        self, actor: str = "hello-world", run_input: dict[str, Any] | None = None, **params: Any
+    ) -> dict[str, Any]:
+        return self.run(self.start_run(actor, run_input, **params)["id"], wait=60)
+
     def tags(self, actor: str = "hello-world") -> dict[str, str]:
         tagged = self("GET", f"/actors/~{actor}").json()["data"]["taggedBuilds"]
         return {tag: build["buildNumber"] for tag, build in tagged.items()}
@@ -39,7 +54,7 @@ class Api:
 
 @pytest.fixture
 def emulator() -> Iterator[Emulator]:
-    with Emulator(build_seconds=0.1) as emulator:
+    with Emulator(build_seconds=0.1, run_seconds=0.1) as emulator:
         yield emulator
 
 

@@ -130,7 +130,7 @@ def test_mistakes_of_the_test_itself_are_told(emulator: Emulator) -> None:
         emulator.set_actor("unknown", outcome="FAILED")
     with pytest.raises(ValueError, match="an Actor 'hello-world' already"):
         emulator.add_actor(Actor("hello-world"))
-    with pytest.raises(ValueError, match="'DONE' is not a status that a build ends with"):
+    with pytest.raises(ValueError, match="'DONE' is not a status that a job ends with"):
         Actor("x", outcome="DONE")
 
 
