@@ -13,7 +13,7 @@ MESSAGE_LIMIT = 500
 
 class Kind(NamedTuple):
     """
-    A kind of failure. One that is new also needs its exception, in ``exceptions.py`` and ``client/failures.py``.
+    A kind of failure. One that is new also needs its exception, in ``exceptions.py``.
 
     :param types: Apify's ``error.type`` that says so. It decides before the status does: Apify sends the same type
         under several statuses.
@@ -86,19 +86,8 @@ NETWORK = Kind("network", passes=True, may_be_done=True)
 #: The server's certificate is not trusted: nothing was sent, and somebody has to change something.
 CERTIFICATE = Kind("certificate")
 
-KINDS = (
-    AUTHENTICATION,
-    PERMISSION,
-    NOT_FOUND,
-    INVALID_REQUEST,
-    POLL,
-    QUOTA,
-    CAPACITY,
-    RATE_LIMIT,
-    SERVER,
-    NETWORK,
-    CERTIFICATE,
-)
+#: All of the above.
+KINDS = tuple(value for value in vars().values() if isinstance(value, Kind))
 _BY_TYPE = {type_: kind for kind in KINDS for type_ in kind.types}
 _BY_STATUS = {status: kind for kind in KINDS for status in kind.statuses}
 
@@ -206,9 +195,9 @@ def unreadable(what: str, status: int, why: str) -> ApiError:
     )
 
 
-def first_line(error: BaseException | None) -> str:
+def first_line(error: ApiError) -> str:
     """Give what happened, without what to do about it: for the log, where the same is tried again."""
-    return next(iter(str(error or "").splitlines()), "")
+    return str(error).partition("\n")[0]
 
 
 def _error_of(body: bytes) -> tuple[str | None, str]:
