@@ -6,6 +6,7 @@ import asyncio
 import ipaddress
 import json
 import logging
+import math
 import os
 import re
 import ssl
@@ -138,8 +139,8 @@ class Source:
         #: As last read.
         self.settings = settings
         self._get_connection = get_connection
-        self._fixed = settings is not None
-        self._read_at = 0.0
+        #: By the monotonic clock; what was given never gets old.
+        self._read_at = math.inf if settings else 0.0
         self._reading = asyncio.Lock()
 
     def current(self) -> Settings:
@@ -183,11 +184,11 @@ class Source:
     def _known(self, refused: Settings | None) -> Settings | None:
         """Give the settings, unless they have to be read."""
         expired = self._is_old(refused) if refused else time.monotonic() - self._read_at >= SETTINGS_TTL
-        return None if expired and not self._fixed else self.settings
+        return None if expired else self.settings
 
     def _is_old(self, refused: Settings) -> bool:
         """Whether nobody has read newer settings than the ``refused``, and the last reading was some time ago."""
-        return not self._fixed and self.settings is refused and time.monotonic() - self._read_at >= RENEW_AFTER
+        return self.settings is refused and time.monotonic() - self._read_at >= RENEW_AFTER
 
     def _read(self) -> Settings:
         try:

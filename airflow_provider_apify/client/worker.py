@@ -103,7 +103,7 @@ class SyncTransport:
             return self._session.get(
                 address,
                 headers={"Accept": "*/*", "User-Agent": wire.USER_AGENT},
-                auth=_no_auth,
+                auth=lambda request: request,  # without our token
                 timeout=self.settings.timeout,
                 allow_redirects=False,
                 stream=True,
@@ -134,10 +134,6 @@ class _BearerAuth(AuthBase):
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         request.headers["Authorization"] = f"Bearer {self._token}"
         return request
-
-
-def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    return request
 
 
 #: Failures before the first byte of a request is sent, by what urllib3 wraps (``requests`` has no word for most).
