@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 LOG_TAIL_LINES = 20
 
 
-def announce(task: Any, context: Context, kind: JobKind[Job], summary: Mapping[str, Any]) -> None:
+def announce(task: Any, context: Context, summary: Mapping[str, Any]) -> None:
     """Pass on and link to a job as soon as it is known."""
     ti = context["ti"]
     if task.do_xcom_push:
-        for key in (f"{kind.name}_id", "build_number", "actor_id"):
+        for key in (f"{task.job_kind.name}_id", "build_number", "actor_id"):
             ti.xcom_push(key, summary.get(key))
     url = summary.get("console_url")
     task.console_url = url
@@ -34,34 +34,26 @@ def announce(task: Any, context: Context, kind: JobKind[Job], summary: Mapping[s
     ti.xcom_push(ApifyConsoleLink().xcom_key, url or "")
 
 
-def finish(
-    task: Any,
-    context: Context,
-    client: Client,
-    kind: JobKind[Job],
-    summary: dict[str, Any],
-    *,
-    failure: type[ApifyJobFailed],
-) -> None:
+def finish(task: Any, context: Context, client: Client, summary: dict[str, Any]) -> None:
     """
     Pass on how a job ended: XComs, log, asset events.
 
-    :raises ApifyJobFailed: as ``failure``, if the job did not succeed; with the last lines of its log.
+    :raises ApifyJobFailed: as the task's ``failure``, if the job did not succeed; with the last lines of its log.
     """
     if task.do_xcom_push:
         context["ti"].xcom_push("summary", summary)
         context["ti"].xcom_push("stats", summary.get("stats"))
     if summary["status"] != ActorJobStatus.SUCCEEDED.value:
         if summary["status"] != ActorJobStatus.ABORTED.value:
-            metrics.count(kind, "failed", context["ti"], summary.get("actor_id"), status=summary["status"])
-        raise _failed(client, kind, summary, failure)
-    task.log.info("%s", _line_of_end(kind, summary))
+            metrics.count(task.job_kind, "failed", context["ti"], summary.get("actor_id"), status=summary["status"])
+        raise _failed(task, client, summary)
+    task.log.info("%s", _line_of_end(task.job_kind, summary))
     _fill_asset_events(task, context, summary)
 
 
-def _failed(
-    client: Client, kind: JobKind[Job], summary: dict[str, Any], failure: type[ApifyJobFailed]
-) -> ApifyJobFailed:
+def _failed(task: Any, client: Client, summary: dict[str, Any]) -> ApifyJobFailed:
+    kind: JobKind[Job] = task.job_kind
+    failure: type[ApifyJobFailed] = task.failure
     try:
         tail = client.log_tail(kind, summary[f"{kind.name}_id"], lines=LOG_TAIL_LINES, attempts=3)
     except Exception as error:

@@ -112,7 +112,7 @@ class JobOperator(arguments.LiteralsStayText, BaseOperator):
                 job = client.get(self.job_kind, job.id)
             limits = limits_of(self, begun=begun, known=time.time())
             metrics.count(self.job_kind, "adopted" if started.adopted else "started", context["ti"], job.act_id)
-            outcome.announce(self, context, self.job_kind, job.summary())
+            outcome.announce(self, context, job.summary())
             self.log.info(
                 "%s %s %s of %s%s: %s",
                 "Continuing with" if started.adopted else "Started",
@@ -136,11 +136,11 @@ class JobOperator(arguments.LiteralsStayText, BaseOperator):
         client = self._client()
         self._hold = self._new_hold(context, client)
         job_id = event.get(f"{self.job_kind.name}_id") if isinstance(event, dict) else None
-        job_id = job_id or job_before(self, context, self.job_kind)
+        job_id = job_id or job_before(self, context)
         self._hold.take(job_id)
         with self._hold.during():
             self._read_rendered()
-            summary = summary_after(self, context, client, self.job_kind, job_id, event)
+            summary = summary_after(self, context, client, job_id, event)
             return self._finish(context, client, summary, limits_after(self, context, event))
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
@@ -166,15 +166,15 @@ class JobOperator(arguments.LiteralsStayText, BaseOperator):
         if self.wait_for_completion and self.deferrable and left != 0:
             defer(self, self._trigger(), job.id, limits, abort_on_kill=self.abort_on_kill)
         if self.wait_for_completion:
-            return wait_here(self, client, self.job_kind, job.id, limits)
+            return wait_here(self, client, job.id, limits)
         return job
 
     def _finish(self, context: Context, client: Client, summary: dict[str, Any], limits: Limits) -> str:
         self._hold.release()  # type: ignore[union-attr]
         # Again, for a job that could not be seen before it ended.
-        outcome.announce(self, context, self.job_kind, summary)
+        outcome.announce(self, context, summary)
         self._complete(client, summary, limits)
-        outcome.finish(self, context, client, self.job_kind, summary, failure=self.failure)
+        outcome.finish(self, context, client, summary)
         return str(summary[f"{self.job_kind.name}_id"])
 
     def _log_status(self, job: Job) -> None:

@@ -95,9 +95,7 @@ class JobSensor(arguments.LiteralsStayText, BaseSensorOperator):
             # Airflow counts the time of a sensor that it reschedules from its first poke.
             begun = context["ti"].get_first_reschedule_date(context)
             if begun and time.time() >= begun.timestamp() + self.timeout:
-                job = wait_here(
-                    self, client, self.job_kind, self._job_id, Limits(begun.timestamp() + self.timeout), over=True
-                )
+                job = wait_here(self, client, self._job_id, Limits(begun.timestamp() + self.timeout), over=True)
         if job is None or not job.is_terminal:
             return False
         return PokeReturnValue(is_done=True, xcom_value=self._finish(context, client, job.summary()))
@@ -107,9 +105,7 @@ class JobSensor(arguments.LiteralsStayText, BaseSensorOperator):
 
         def read() -> dict[str, Any]:
             client = self._client()
-            return self._finish(
-                context, client, summary_after(self, context, client, self.job_kind, self._job_id, event)
-            )
+            return self._finish(context, client, summary_after(self, context, client, self._job_id, event))
 
         return self._until_ended(context, read, limits_after(self, context, event), may_defer=False)
 
@@ -129,7 +125,7 @@ class JobSensor(arguments.LiteralsStayText, BaseSensorOperator):
 
         def wait() -> dict[str, Any]:
             client = self._client()
-            return self._finish(context, client, wait_here(self, client, self.job_kind, self._job_id, limits).summary())
+            return self._finish(context, client, wait_here(self, client, self._job_id, limits).summary())
 
         step = first
         while True:
@@ -185,7 +181,7 @@ class JobSensor(arguments.LiteralsStayText, BaseSensorOperator):
     def _look(self, context: Context, client: Client, *, first: bool = True) -> Job | None:
         job: Job | None = client.check(self.job_kind, self._job_id, first=first)
         if job is not None and not job.is_terminal:
-            outcome.announce(self, context, self.job_kind, job.summary())
+            outcome.announce(self, context, job.summary())
         if job is not None:
             self.log.info(
                 "%s %s of Actor %s is %s: %s", self.job_kind.title, job, job.act_id, job.status, job.console_url
@@ -194,7 +190,7 @@ class JobSensor(arguments.LiteralsStayText, BaseSensorOperator):
 
     def _finish(self, context: Context, client: Client, summary: dict[str, Any]) -> dict[str, Any]:
         # Again, for a job that could not be seen before it ended.
-        outcome.announce(self, context, self.job_kind, summary)
+        outcome.announce(self, context, summary)
         self._complete(client, summary)
-        outcome.finish(self, context, client, self.job_kind, summary, failure=self.failure)
+        outcome.finish(self, context, client, summary)
         return summary
