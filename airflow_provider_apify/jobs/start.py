@@ -320,13 +320,10 @@ def may_be(listed: Iterable[Job], since: Moment, offset: float | None, *, sent_a
 
 def _usable(calls: Calls, job_id: str) -> Job | None:
     """Get the job that an earlier try had for certain; ``None``: it will not do."""
-    try:
+    with _unless_deleted():
         job = calls.get(job_id)
-    except ApiError as error:
-        if error.kind == NOT_FOUND:
-            return None
-        raise
-    return job if job.is_live or job.is_succeeded else None
+        return job if job.is_live or job.is_succeeded else None
+    return None
 
 
 def _oldest(calls: Calls, job: Job, looks: _Looks, unsure: bool) -> Started:
