@@ -77,8 +77,7 @@ class AsyncTransport:
                 allow_redirects=False,
             ) as response:
                 body = await _read(response, wire.BODY_LIMIT + 1)
-                body = wire.redacted(settings.token, response.status, body)
-                return wire.read(request, response.status, response.headers.get("Retry-After"), body)
+                return wire.read(request, response.status, response.headers, body, settings.token)
         except (aiohttp.ClientError, OSError, TimeoutError, asyncio.TimeoutError) as error:
             raise _network_error(request, error) from None
 

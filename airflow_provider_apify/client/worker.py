@@ -50,8 +50,7 @@ class SyncTransport:
                     response = self._stored(request, response.headers["Location"])
             with response:
                 body = b"".join(self._chunks(request, response, wire.BODY_LIMIT + 1))
-            body = wire.redacted(self.settings.token, response.status_code, body)
-            return wire.read(request, response.status_code, response.headers.get("Retry-After"), body)
+            return wire.read(request, response.status_code, response.headers, body, self.settings.token)
         finally:
             if fresh:
                 session.close()
@@ -63,8 +62,7 @@ class SyncTransport:
             for chunk in self._chunks(request, response, None):
                 tail = (tail + chunk)[-limit:]
             if response.status_code != 200:
-                tail = wire.redacted(self.settings.token, response.status_code, tail)
-                wire.read(request, response.status_code, response.headers.get("Retry-After"), tail)
+                wire.read(request, response.status_code, response.headers, tail, self.settings.token)
             return tail
 
     def _new_session(self) -> requests.Session:
