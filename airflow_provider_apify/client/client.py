@@ -158,7 +158,6 @@ class Client:
         """
         watch = Watch(kind, None, warn=self._log.warning)
         while True:
-            watch.next_wait(time.monotonic(), 0)
             try:
                 return self.get(kind, job_id, attempts=1)
             except ApiError as error:
@@ -168,7 +167,7 @@ class Client:
                 pause = watch.failed(error, time.monotonic())
                 if not missing:
                     return None
-                self._pause(pause)
+            self._pause(pause)
 
     def abort(self, kind: JobKind[J], job_id: str, *, attempts: int = ATTEMPTS) -> J:
         """Abort a job. Does nothing to one that has ended."""
