@@ -195,9 +195,9 @@ def unreadable(what: str, status: int, why: str) -> ApiError:
     )
 
 
-def first_line(error: ApiError) -> str:
+def first_line(error: BaseException | None) -> str:
     """Give what happened, without what to do about it: for the log, where the same is tried again."""
-    return str(error).partition("\n")[0]
+    return next(iter(str(error or "").splitlines()), "")
 
 
 def _error_of(body: bytes) -> tuple[str | None, str]:
