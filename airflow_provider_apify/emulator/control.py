@@ -21,6 +21,8 @@ class SettingsChange(BaseModel, extra="forbid"):
     memory_mbytes: int | None = Field(None, ge=0)
     full_lists: bool | None = None
     tag_seconds: float | None = Field(None, ge=0)
+    items_seconds: float | None = Field(None, ge=0)
+    item_count_seconds: float | None = Field(None, ge=0)
     token: str | None = Field(None, min_length=1)
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, ClassVar
 
-WIRE_KINDS = frozenset({"lost-answer", "reset", "delay", "status", "html", "cut-json", "drip", "stall"})
+WIRE_KINDS = frozenset({"lost-answer", "reset", "delay", "status", "html", "cut-json", "polite-cut", "drip", "stall"})
 VIEW_KINDS = frozenset({"missing", "stale-list", "unknown-status", "user-agent"})
 
 
@@ -34,7 +34,8 @@ class Fault:
     :param body: of the answer of ``status`` and ``html``; default: an error as Apify words it, or a page.
     :param headers: further headers of that answer.
     :param after_work: the request is carried out first.
-    :param value: of ``unknown-status`` and ``user-agent``.
+    :param value: of ``unknown-status`` and ``user-agent``; ``"line"`` lets ``polite-cut`` cut after a whole line, and
+        pack what is left of an answer with gzip again.
     :ivar fired: how often it has happened.
     :ivar skipped: how often it let a request go well because of ``skip``.
     """

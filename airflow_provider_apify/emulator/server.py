@@ -8,7 +8,7 @@ import ssl
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Generic, TypeVar
@@ -22,6 +22,7 @@ from airflow_provider_apify.emulator.builds import build_object
 from airflow_provider_apify.emulator.call import Front, RequestRecord
 from airflow_provider_apify.emulator.connection import Connection
 from airflow_provider_apify.emulator.faults import Fault, Faults
+from airflow_provider_apify.emulator.storages import Lines
 from airflow_provider_apify.emulator.world import Settings, World
 
 DEFAULT_TOKEN = "emulator-token"
@@ -57,6 +58,9 @@ class Emulator:
     :param full_lists: whether items of lists show all that Apify's definition allows. By default they show what
         recorded ones do: neither the ``User-Agent`` of who started a build, nor its Actor's id.
     :param tag_seconds: how long after a build's success its tag moves to it.
+    :param items_seconds: how long after a push to a dataset its items can be read.
+    :param item_count_seconds: how long after a push a dataset's ``itemCount`` and the header of the total have it.
+    :param gzip: whether items of datasets are sent with gzip to whoever accepts it.
     :param clock_offset: seconds by which Apify's clock is ahead of this machine's; negative: behind.
     :param seed: makes build ids and faults with a probability repeatable.
     :param ssl_certfile: PEM file with a certificate; makes it an HTTPS server.
@@ -69,6 +73,9 @@ class Emulator:
     full_lists = _Setting[bool]()
     clock_offset = _Setting[float]()
     tag_seconds = _Setting[float]()
+    items_seconds = _Setting[float]()
+    item_count_seconds = _Setting[float]()
+    gzip = _Setting[bool]()
 
     def __init__(
         self,
@@ -81,6 +88,9 @@ class Emulator:
         full_lists: bool = False,
         clock_offset: float = 0.0,
         tag_seconds: float = 0.0,
+        items_seconds: float = 0.0,
+        item_count_seconds: float = 5.0,
+        gzip: bool = True,
         seed: int = 0,
         ssl_certfile: str | None = None,
         ssl_keyfile: str | None = None,
@@ -95,6 +105,9 @@ class Emulator:
                 full_lists=full_lists,
                 clock_offset=clock_offset,
                 tag_seconds=tag_seconds,
+                items_seconds=items_seconds,
+                item_count_seconds=item_count_seconds,
+                gzip=gzip,
             ),
             seed,
         )
@@ -157,6 +170,54 @@ class Emulator:
     def set_actor(self, name: str, *, outcome: str | None = None, build_seconds: float | None = None) -> None:
         """Change how later builds of an Actor end and how long they take; ``None`` leaves that as it is."""
         self._call(lambda: self._world.set_actor(name, outcome=outcome, build_seconds=build_seconds))
+
+    def add_dataset(
+        self, items: Iterable[dict[str, Any]] = (), *, count: int = 0, lines: Lines = lambda start, stop: b""
+    ) -> str:
+        """
+        Add a dataset whose items were pushed long ago.
+
+        :param items: its items. More of them can be added with :meth:`push_items`.
+        :param count: how many items there are before those, which ``lines`` gives: for a dataset that is too large for
+            the memory.
+        :param lines: gives the items from an index up to, but not including, another one, each as a line of JSON.
+        :return: its id.
+        """
+
+        def add() -> str:
+            dataset = self._world.datasets.create(count, lines)
+            dataset.push(items, at=0.0)
+            return dataset.id
+
+        return self._call(add)
+
+    def push_items(self, dataset_id: str, items: Iterable[dict[str, Any]]) -> None:
+        """Append items to a dataset, as an Actor does."""
+        self._call(lambda: self._world.datasets[dataset_id].push(items))
+
+    def delete_dataset(self, dataset_id: str) -> None:
+        """Delete a dataset, as Apify does when its time is over."""
+        self._call(lambda: self._world.datasets.pop(dataset_id))
+
+    def add_key_value_store(self) -> str:
+        """Add a key-value store, and give its id."""
+        return self._call(lambda: self._world.key_value_stores.create().id)
+
+    def add_record(
+        self,
+        store_id: str,
+        key: str,
+        body: bytes,
+        content_type: str = "application/json; charset=utf-8",
+        *,
+        redirects: int = 0,
+    ) -> None:
+        """
+        Put a record into a key-value store.
+
+        :param redirects: how many redirects lead to it. Their addresses are signed, and refuse whoever shows a token.
+        """
+        self._call(lambda: self._world.key_value_stores[store_id].put(key, body, content_type, redirects=redirects))
 
     def add_fault(self, fault: Fault) -> Fault:
         return self._call(lambda: self._faults.add(fault))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
-_NEEDS_ANSWER = frozenset({"lost-answer", "cut-json", "drip"})
+_NEEDS_ANSWER = frozenset({"lost-answer", "cut-json", "polite-cut", "drip"})
 _ERRORS = {
     429: ("rate-limit-exceeded", "You have exceeded the rate limit. Please try again later."),
     402: ("actor-memory-limit-exceeded", "By launching this job you will exceed your memory limit."),
@@ -41,6 +42,8 @@ async def play(fault: Fault, app: App, scope: MutableMapping[str, Any], receive:
         await _instead(fault).send(send)
     elif fault.kind == "reset":
         await connection.reset()
+    elif fault.kind == "polite-cut" and answer:
+        await answer.send_shortened(send, after_line=fault.value == "line")
     elif fault.kind == "drip" and answer:
         await answer.send_slowly(send, connection, fault.seconds)
     else:
@@ -55,7 +58,7 @@ async def play(fault: Fault, app: App, scope: MutableMapping[str, Any], receive:
 class _Answer:
     status: int
     headers: list[tuple[bytes, bytes]]
-    body: bytes
+    body: bytearray
 
     async def send(self, send: Send) -> None:
         await self._start(send)
@@ -64,6 +67,18 @@ class _Answer:
     async def send_half(self, send: Send) -> None:
         await self._start(send)
         await send({"type": "http.response.body", "body": self.body[: len(self.body) // 2], "more_body": True})
+
+    async def send_shortened(self, send: Send, *, after_line: bool) -> None:
+        """Send half of the body as if it were all."""
+        packed = (b"content-encoding", b"gzip") in self.headers
+        body = gzip.decompress(self.body) if packed and after_line else self.body
+        body = body[: len(body) // 2]
+        if after_line:
+            body = body[: body.rfind(b"\n") + 1]
+            body = gzip.compress(body) if packed else body
+        self.headers = [(name, value) for name, value in self.headers if name != b"content-length"]
+        self.body = bytearray(body)
+        await self.send(send)
 
     async def send_slowly(self, send: Send, connection: Connection, seconds: float) -> None:
         await self._start(send)
@@ -77,7 +92,7 @@ class _Answer:
 
 
 async def _work(app: App, scope: MutableMapping[str, Any], receive: Receive) -> _Answer:
-    answer = _Answer(500, [], b"")
+    answer = _Answer(500, [], bytearray())
 
     async def keep(message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -114,4 +129,6 @@ def _instead(fault: Fault) -> _Answer:
         content, content_type = json.dumps(body).encode(), "application/json; charset=utf-8"
     headers = {"content-type": content_type, "content-length": str(len(content))}
     headers |= {name.lower(): value for name, value in fault.headers.items()}
-    return _Answer(fault.status, [(name.encode(), value.encode()) for name, value in headers.items()], content)
+    return _Answer(
+        fault.status, [(name.encode(), value.encode()) for name, value in headers.items()], bytearray(content)
+    )

@@ -12,6 +12,7 @@ from airflow_provider_apify.emulator.answers import ApiError, new_id
 from airflow_provider_apify.emulator.builds import Builds
 from airflow_provider_apify.emulator.call import RequestRecord
 from airflow_provider_apify.emulator.jobs import Job
+from airflow_provider_apify.emulator.storages import Datasets, KeyValueStores
 from airflow_provider_apify.emulator.users import USERNAME
 
 _FIRST_ACTOR_CREATED = 1_715_591_564.0
@@ -27,6 +28,9 @@ class Settings:
     :param full_lists: whether list items show all that the definition allows, or as little as recorded ones.
     :param clock_offset: seconds by which the platform's clock is ahead of this machine's.
     :param tag_seconds: how long after a build's success its tag moves to it.
+    :param items_seconds: how long after a push its items can be read.
+    :param item_count_seconds: how long after a push a dataset's counter has its items.
+    :param gzip: whether items are sent with gzip to whoever accepts it.
     """
 
     token: str
@@ -35,6 +39,9 @@ class Settings:
     full_lists: bool
     clock_offset: float
     tag_seconds: float
+    items_seconds: float
+    item_count_seconds: float
+    gzip: bool
 
 
 class World:
@@ -56,6 +63,8 @@ class World:
         self.stop_timers()
         forgotten = self.jobs
         self.builds = Builds(self)
+        self.datasets = Datasets(self)
+        self.key_value_stores = KeyValueStores(self)
         self.requests: deque[RequestRecord] = deque(maxlen=100_000)
         self.actors: dict[str, ActorState] = {}
         self.settings = replace(self._initial)

@@ -113,3 +113,22 @@ def test_errors(api: Api, emulator: Emulator, definition: Definition) -> None:
     definition.check(api, "GET", "/users/me", 401)
     del api.http.headers["Authorization"]
     definition.check(api, "GET", "/users/me", 401)
+
+
+def test_storages(api: Api, emulator: Emulator, definition: Definition) -> None:
+    ids = {
+        "datasetId": emulator.add_dataset([{"a": 1}]),
+        "storeId": emulator.add_key_value_store(),
+        "recordKey": "OUTPUT",
+    }
+    definition.check(api, "POST", "/datasets/{datasetId}/items", 201, ids=ids, json=[{"a": 2}])
+    definition.check(api, "GET", "/datasets/{datasetId}", 200, ids=ids)
+    for format in ("json", "jsonl", "csv"):
+        definition.check(api, "GET", "/datasets/{datasetId}/items", 200, ids=ids, params={"format": format})
+    definition.check(api, "PUT", "/key-value-stores/{storeId}/records/{recordKey}", 201, ids=ids, json={"b": 1})
+    definition.check(api, "GET", "/key-value-stores/{storeId}", 200, ids=ids)
+    definition.check(api, "GET", "/key-value-stores/{storeId}/keys", 200, ids=ids)
+    definition.check(api, "DELETE", "/key-value-stores/{storeId}/records/{recordKey}", 204, ids=ids)
+    definition.check(api, "GET", "/key-value-stores/{storeId}/records/{recordKey}", 404, ids=ids)
+    definition.check(api, "DELETE", "/datasets/{datasetId}", 204, ids=ids)
+    definition.check(api, "GET", "/datasets/{datasetId}/items", 404, ids=ids)
