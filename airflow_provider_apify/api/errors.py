@@ -172,6 +172,9 @@ def may_repeat(repeat: Repeat, error: ApiError) -> bool:
 #: An Actor in a request's path that has neither a user nor the form of an id, which is 17 letters and digits.
 _BARE_NAME = r"(?a)/v2/acts/(?![0-9A-Za-z]{17}(?:/|$))([\w.-]+)(?=/|$)"
 
+#: A request for a storage or what is in it.
+_STORAGE = r"/v2/(dataset|key-value-store)s/"
+
 
 def from_answer(what: str, status: int, body: bytes, retry_after: float | None = None) -> ApiError:
     """
@@ -191,6 +194,11 @@ def from_answer(what: str, status: int, body: bytes, retry_after: float | None =
     code = f"HTTP {status}" + (f", {type_}" if type_ else "")
     message = f"Apify answered {what} with {code}" + (f": {said.rstrip('.')}." if said else ".")
     advice = kind.advice
+    if kind == NOT_FOUND and (storage := re.search(_STORAGE, what)):
+        advice = (
+            f"Check the id of the {storage[1]}, and that the account of the connection's token can see it. Apify"
+            f" deletes a {storage[1]} without a name when the data retention of the account's plan is over."
+        )
     if kind == NOT_FOUND and (name := re.search(_BARE_NAME, what)):
         advice += f"\n{name[1]} is no Actor's id: write ~{name[1]} for an Actor of your own, else user/{name[1]}."
     return ApiError(f"{message}\n{advice}", kind, status=status, type=type_, retry_after=retry_after)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -27,7 +28,7 @@ from airflow_provider_apify.api.job import J, JobKind
 from airflow_provider_apify.client import wire
 from airflow_provider_apify.client.failures import as_airflow_error, configuration, timed_out
 from airflow_provider_apify.client.settings import Settings, Source
-from airflow_provider_apify.client.worker import SyncTransport
+from airflow_provider_apify.client.worker import Stream, SyncTransport
 from airflow_provider_apify.exceptions import ApifyApiError, ApifySupersededError
 from airflow_provider_apify.jobs.start import ATTEMPTS
 from airflow_provider_apify.jobs.wait import DeadlineReached, Watch, backoff
@@ -112,6 +113,22 @@ class Client:
         return self._retrying(
             request, attempts, lambda transport: wire.parsed(request, parse, transport.send(request, fingerprint))
         )
+
+    @contextmanager
+    def stream(self, request: Request) -> Iterator[Stream]:
+        """Send a request once, and give its answer to be read as it comes. See :meth:`pause_after` for the next try."""
+        with ExitStack() as stack:
+            yield self._once(lambda transport: stack.enter_context(transport.stream(request)))
+
+    def pause_after(self, error: ApiError, failures: int, request: Request) -> None:
+        """
+        Pause before ``request``, whose answer was read by :meth:`stream`, is sent again.
+
+        :param error: the last of ``failures`` in a row.
+        :raises ApifyApiError: ``error``, if the request may not be sent again.
+        """
+        named = self._named(error, self.settings)
+        self._pause(self._pause_after(named, failures, request, ATTEMPTS, self._longest_pause))
 
     def start(self, start: Start[J], *, fingerprint: object = "", attempts: int = ATTEMPTS) -> J:
         """Start a job. With ``outcome_unknown`` set, an ``ApifyApiError`` says that there may be one all the same."""
