@@ -149,9 +149,7 @@ def any_request(
         )
     check_wait((query or {}).get("waitForFinish"))
     repeat = Repeat.STARTS_ANOTHER if method == "POST" else Repeat.HARMLESS
-    return Request(
-        method, path, parameters(**query or {}), repeat, body=body, content_type=content_type or None, answer=Answer.ANY
-    )
+    return Request(method, path, parameters(**query or {}), repeat, body, content_type or None, Answer.ANY)
 
 
 def check_wait(seconds: object) -> int | None:

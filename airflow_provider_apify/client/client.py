@@ -6,6 +6,7 @@ Not public: users call ``hooks.apify.ApifyHook``.
 
 from __future__ import annotations
 
+import asyncio
 import math
 import threading
 import time
@@ -253,8 +254,6 @@ class Client:
 
         :param deadline: epoch seconds, or ``None``.
         """
-        from asyncio import sleep
-
         from airflow_provider_apify.client.polls import shared_polls
 
         with configuration():
@@ -274,7 +273,7 @@ class Client:
                         pause = watch.seen(job, time.time())
                         if pause is None:
                             return job
-                    await sleep(pause)
+                    await asyncio.sleep(pause)
             except ApiError as error:
                 raise self._named(error, polls.settings) from None
             except DeadlineReached:
@@ -282,8 +281,6 @@ class Client:
 
     async def abort_async(self, kind: JobKind[J], job_id: str, *, gracefully: bool = False) -> J:
         """Abort a job from an event loop, as :meth:`abort` does, trying again for as long as the caller lets it."""
-        from asyncio import sleep
-
         from airflow_provider_apify.client.polls import shared_polls
 
         with configuration():
@@ -297,7 +294,7 @@ class Client:
                     failures += 1
                     named = self._named(error, polls.settings)
                     pause = self._pause_after(named, failures, request, ATTEMPTS, _ABORT_PAUSE)
-                await sleep(pause)
+                await asyncio.sleep(pause)
 
     # -- inside ---------------------------------------------------------------------------------------------------
 
