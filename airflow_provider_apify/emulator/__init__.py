@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Actor", "Emulator", "Fault"]
 
-for _name in ("fastapi", "pydantic", "starlette", "uvicorn"):
+for _name in ("fastapi", "jsonschema", "pydantic", "starlette", "uvicorn"):
     if find_spec(_name) is None:
         raise ModuleNotFoundError(
             f"The emulator needs {_name}: pip install 'airflow-provider-apify[emulator]'", name=_name

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
 
 from airflow_provider_apify.emulator.answers import MAX_PAGE, ApiError, iso, not_found, page, success
 from airflow_provider_apify.emulator.call import Call
+from airflow_provider_apify.emulator.inputs import Input, checked
 from airflow_provider_apify.emulator.jobs import check_terminal
 from airflow_provider_apify.emulator.parameters import Count, Flag, WithToken
 from airflow_provider_apify.emulator.users import USER_ID, USERNAME
@@ -42,6 +44,10 @@ class Actor:
     :param run_slowness: see ``run_seconds``.
     :param items: how many items a run pushes, unless its input says ``{"items": n}``; half of them while it runs, the
         rest when it succeeds. 0: none, whatever the input says.
+    :param input_schema: what input its runs take, as Apify describes it: a JSON schema with ``properties``; ``None``:
+        any.
+    :param charges: price in US dollars of each event that its runs charge: ``actor-start`` once, any other once for
+        each item. Empty: its runs cost what the platform costs.
     :param output: what a run that succeeds writes as record ``OUTPUT``, as JSON; ``None``: nothing.
     """
 
@@ -55,6 +61,8 @@ class Actor:
     run_seconds: float | None = None
     run_slowness: float = 1.0
     items: int = 10
+    input_schema: dict[str, Any] | None = None
+    charges: dict[str, float] = field(default_factory=dict)
     output: Any = None
 
     def __post_init__(self) -> None:
@@ -94,6 +102,23 @@ class ActorState:
             self.tagged[tag] = build
 
 
+_NEEDED_INPUT = {
+    "title": "What to scrape",
+    "type": "object",
+    "schemaVersion": 1,
+    "properties": {
+        "startUrls": {
+            "title": "Start URLs",
+            "type": "array",
+            "description": "Where to start.",
+            "editor": "requestListSources",
+            "minItems": 1,
+        },
+        "items": {"title": "Items", "type": "integer", "description": "How many.", "default": 10, "minimum": 0},
+    },
+    "required": ["startUrls"],
+}
+
 #: Those that there are from the start.
 ACTORS = (
     Actor("hello-world"),
@@ -104,6 +129,8 @@ ACTORS = (
     Actor("scraper", items=100, output={"status": "done"}),
     Actor("fails-half-way", run_outcome="FAILED"),
     Actor("finds-nothing", items=0),
+    Actor("needs-input", input_schema=_NEEDED_INPUT),
+    Actor("charges-events", charges={"actor-start": 0.001, "product": 0.01}),
     Actor("slow-run", run_slowness=6.0),
 )
 
@@ -139,6 +166,14 @@ async def update_actor(call: WithToken, request: Request, actor_id: str) -> Resp
     actor_state.description = body.get("description", actor_state.description)
     actor_state.modified_at = time.time()
     return success(actor_object(actor_state))
+
+
+@router.post("/{actor_id}/validate-input")
+async def validate_input(call: WithToken, actor_id: str, run_input: Input, build: str = DEFAULT_BUILD_TAG) -> Response:
+    actor_state = found_actor(call, actor_id)
+    call.world.builds.to_run(actor_state, build)
+    checked(run_input, actor_state.actor.input_schema)
+    return JSONResponse({"valid": True})
 
 
 @router.get("/{actor_id}/versions")

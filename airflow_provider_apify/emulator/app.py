@@ -6,7 +6,7 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from airflow_provider_apify.emulator import actors, builds, control, logs, pages, runs, storages, users
+from airflow_provider_apify.emulator import actors, builds, control, logs, pages, runs, storages, tasks, users
 from airflow_provider_apify.emulator.answers import ApiError, refusal
 
 app = FastAPI(openapi_url=None, redirect_slashes=False)
@@ -14,7 +14,7 @@ for prefix in ("/v2/acts", "/v2/actors"):
     app.include_router(actors.router, prefix=prefix)
     app.include_router(builds.actor_router, prefix=prefix)
     app.include_router(runs.actor_router, prefix=prefix)
-for module in (builds, runs, logs, storages, users, control, pages):
+for module in (builds, runs, tasks, logs, storages, users, control, pages):
     app.include_router(module.router)
 for error in (ApiError, RequestValidationError, HTTPException):
     app.add_exception_handler(error, refusal)

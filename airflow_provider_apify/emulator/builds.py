@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -326,9 +327,10 @@ def _build_item(build: Build, *, full: bool, status: str | None) -> dict[str, An
 def _definition(build: Build) -> dict[str, Any]:
     name = build.actor_state.actor.name
     readme = f"# {name}\n\nAn Actor of the emulator.\n"
-    schema = '{"title": "Input", "type": "object", "schemaVersion": 1, "properties": {}}'
+    schema = build.actor_state.actor.input_schema
     definition = {"actorSpecification": 1, "name": name, "version": build.version, "readme": readme}
-    return {"readme": readme, "inputSchema": schema, "actorDefinition": definition}
+    text = None if schema is None else json.dumps(schema)
+    return {"readme": readme, "inputSchema": text, "actorDefinition": definition}
 
 
 _STEPS = (

@@ -22,6 +22,7 @@ class SettingsChange(BaseModel, extra="forbid"):
     run_seconds: float | None = Field(None, ge=0)
     memory_mbytes: int | None = Field(None, ge=0)
     max_concurrent_jobs: int | None = Field(None, ge=0)
+    cost_seconds: float | None = Field(None, ge=0)
     full_lists: bool | None = None
     tag_seconds: float | None = Field(None, ge=0)
     items_seconds: float | None = Field(None, ge=0)

@@ -118,8 +118,10 @@ class Jobs(dict[str, J]):
         self.run(job, job.seconds)
 
     def abort(self, job: J, *, seconds: float = ABORTING_SECONDS) -> None:
-        """Abort a job that is starting or running, which takes ``seconds``; does nothing to any other."""
-        if job.status in ("READY", "RUNNING"):
+        """Abort a job that has not ended, which takes ``seconds`` at most."""
+        loop = asyncio.get_running_loop()
+        sooner = job.timer is not None and job.timer.when() > loop.time() + seconds
+        if job.status in ("READY", "RUNNING") or (job.status == "ABORTING" and sooner):
             self._finish_later(job, "ABORTING", seconds, "ABORTED")
 
     def finish(self, job: J, status: str) -> None:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import AwareDatetime
+from starlette.types import Receive, Scope, Send
 
 from airflow_provider_apify.emulator import view_faults
 from airflow_provider_apify.emulator.actors import DEFAULT_RUN_OPTIONS, Actor, ActorState, found_actor
-from airflow_provider_apify.emulator.answers import MAX_PAGE, ApiError, not_found, success
+from airflow_provider_apify.emulator.answers import MAX_PAGE, ApiError, iso, not_found, success
 from airflow_provider_apify.emulator.builds import Build
 from airflow_provider_apify.emulator.call import Call
+from airflow_provider_apify.emulator.inputs import Input, RunInput, checked
 from airflow_provider_apify.emulator.job_endpoints import found, listed, visible
 from airflow_provider_apify.emulator.jobs import ABORTING_SECONDS, Job, Jobs
 from airflow_provider_apify.emulator.logs import log_now
@@ -27,6 +31,10 @@ if TYPE_CHECKING:
 
 #: How long an Actor that is aborted gracefully goes on; at Apify it may have 30.
 GRACEFUL_SECONDS = 2.0
+#: The event that a run charges once; it charges any other for each item.
+START_EVENT = "actor-start"
+#: The least that the cost of a run of an Actor that charges events can be limited to.
+MIN_CHARGE_USD = 0.5
 
 
 @dataclass(frozen=True)
@@ -44,29 +52,13 @@ class RunOptions:
         return replace(others, **{name: value for name, value in vars(self).items() if value is not None})
 
 
-@dataclass(frozen=True)
-class RunInput:
-    """The input of a run, as it was sent."""
-
-    body: bytes = b""
-    content_type: str = "application/json; charset=utf-8"
-
-    @property
-    def fields(self) -> dict[str, Any]:
-        """Give its fields if it is a JSON object, else none."""
-        try:
-            parsed = json.loads(self.body)
-        except ValueError:
-            return {}
-        return parsed if isinstance(parsed, dict) else {}
-
-
 @dataclass(eq=False, kw_only=True)
 class Run(Job):
     """
     One run. ``to_push`` is how many items it is to push in all, ``pushed`` how many it has.
 
-    ``task_id`` is the task's that it was started by, if any.
+    ``task_id`` is the task's that it was started by, if any. The cost of what it charges is behind until
+    ``cost_seconds`` after its end.
     """
 
     build: Build
@@ -76,6 +68,7 @@ class Run(Job):
     key_value_store: KeyValueStore
     request_queue_id: str
     to_push: int
+    cost_seconds: float
     task_id: str | None = None
     pushed: int = 0
     resurrections: int = 0
@@ -87,6 +80,26 @@ class Run(Job):
     @property
     def log_ending(self) -> Sequence[str]:
         return _ENDINGS[self.status]
+
+    @property
+    def charged(self) -> dict[str, int]:
+        """How often it has charged each event."""
+        prices = self.actor_state.actor.charges
+        return {event: 1 if event == START_EVENT else self.pushed for event in prices}
+
+    @property
+    def accounted(self) -> dict[str, int]:
+        """How many of the charged events are in its cost."""
+        if self.finished_at is not None and time.time() - self.finished_at >= self.cost_seconds:
+            return self.charged
+        return {event: count if event == START_EVENT else 0 for event, count in self.charged.items()}
+
+    @property
+    def cost(self) -> tuple[float, float]:
+        """Compute units and US dollars; who is charged for events does not pay for the units."""
+        units, usd = super().cost
+        prices = self.actor_state.actor.charges
+        return units, sum(prices[event] * count for event, count in self.accounted.items()) if prices else usd
 
     @property
     def status_message(self) -> str | None:
@@ -118,15 +131,16 @@ class Runs(Jobs[Run]):
         """
         Start a run; it goes on by itself.
 
-        :raises ApiError: its build cannot be run, or the account has no room for it.
+        :raises ApiError: its build cannot be run, its input or its cost limit is refused, or the account has no room.
         """
         world, actor = self._world, actor_state.actor
         options = options.over(DEFAULT_OPTIONS)
         build = world.builds.to_run(actor_state, str(options.build))
+        _check_charge(actor, options.max_total_charge_usd)
+        run_input = checked(run_input, actor.input_schema)
         memory_mbytes = options.memory_mbytes or 0
         world.check_slots()
         world.check_memory(memory_mbytes)
-        items = run_input.fields.get("items")
         run = Run(
             id=world.new_id(),
             actor_state=actor_state,
@@ -140,7 +154,8 @@ class Runs(Jobs[Run]):
             dataset=world.datasets.create(),
             key_value_store=world.key_value_stores.create(),
             request_queue_id=world.new_id(),
-            to_push=items if type(items) is int and actor.items else actor.items,
+            to_push=_items_to_push(actor, options, run_input),
+            cost_seconds=world.settings.cost_seconds,
             task_id=task_id,
             **self._course(actor, options),
         )
@@ -157,7 +172,7 @@ class Runs(Jobs[Run]):
         """
         world = self._world
         if run.unfinished:
-            raise ApiError(400, "run-is-not-finished", "Actor run that has not finished cannot be resurrected")
+            raise ApiError(400, "invalid-request", "Actor run that has not finished cannot be resurrected")
         if options.build is not None:
             run.build = world.builds.to_run(run.actor_state, options.build)
         options = options.over(run.options)
@@ -202,26 +217,40 @@ DEFAULT_OPTIONS = RunOptions(
 )
 
 
+def _check_charge(actor: Actor, most_usd: float | None) -> None:
+    least_usd = MIN_CHARGE_USD if actor.charges else 0.01
+    if most_usd is not None and most_usd < least_usd:
+        message = f"Maximum cost per run is less than the allowed minimum of ${least_usd:g}"
+        raise ApiError(400, "max-total-charge-usd-below-minimum", message)
+
+
+def _items_to_push(actor: Actor, options: RunOptions, run_input: RunInput) -> int:
+    """How many items a run pushes: as many as its input or its Actor says, as far as the money goes."""
+    wanted = run_input.fields.get("items")
+    items = wanted if type(wanted) is int and actor.items else actor.items
+    price = sum(usd for event, usd in actor.charges.items() if event != START_EVENT)
+    if options.max_total_charge_usd is None or not price:
+        return items
+    left = options.max_total_charge_usd - actor.charges.get(START_EVENT, 0.0)
+    return min(items, int(left / price))
+
+
 async def _options(
     build: str | None = None,
-    timeout: Annotated[int | None, Query(ge=0)] = None,
-    memory: Annotated[int | None, Query(ge=128, le=32768)] = None,
+    timeout: Count | None = None,
+    memory: int | None = None,
     max_items: Annotated[int | None, Query(alias="maxItems")] = None,
     max_total_charge_usd: Annotated[float | None, Query(alias="maxTotalChargeUsd")] = None,
+    restart_on_error: Annotated[Flag | None, Query(alias="restartOnError")] = None,
 ) -> RunOptions:
-    if memory is not None and memory.bit_count() != 1:
-        raise ApiError(400, "invalid-value", "Invalid value provided in memory parameter: Value must be a power of 2")
+    if memory is not None and memory not in _MEMORY_MBYTES:
+        raise ApiError(400, "invalid-value", f"Invalid memory {memory}: it must be a power of 2 from 128 to 32768")
     if max_items is not None and max_items <= 0:
-        raise ApiError(400, "max-items-must-be-greater-than-zero", "Maximum items must be greater than zero")
+        raise ApiError(400, "max-items-must-be-greater-than-zero", "Maximum charged results must be greater than zero")
     return RunOptions(build, timeout, memory, max_items, max_total_charge_usd)
 
 
-async def _input(request: Request) -> RunInput:
-    return RunInput(await request.body(), request.headers.get("content-type", RunInput.content_type))
-
-
 Options = Annotated[RunOptions, Depends(_options)]
-Input = Annotated[RunInput, Depends(_input)]
 
 
 @dataclass
@@ -280,6 +309,20 @@ async def get_last_run(
     return answer(call, run)
 
 
+@actor_router.api_route("/{actor_id}/runs/last/{rest:path}", methods=["GET", "POST", "PUT", "DELETE"])
+async def below_last_run(
+    call: WithToken,
+    request: Request,
+    actor_id: str,
+    rest: str,
+    status: str | None = None,
+    origin: str | None = None,
+) -> Response:
+    actor_state = found_actor(call, actor_id)
+    own = [run for run in call.world.runs.values() if run.actor_state is actor_state]
+    return Elsewhere(request, below(last(own, status, origin), rest))
+
+
 @router.get("")
 async def list_runs(
     call: WithToken,
@@ -315,6 +358,16 @@ async def resurrect_run(call: WithToken, run_id: str, options: Options, actor_id
     return answer(call, run)
 
 
+@router.api_route("/{run_id}/dataset{rest:path}", methods=["GET", "POST", "PUT", "DELETE"])
+async def below_dataset(call: Anyone, request: Request, run_id: str, rest: str) -> Response:
+    return Elsewhere(request, below(visible(call, call.world.runs, run_id), f"dataset{rest}"))
+
+
+@router.api_route("/{run_id}/key-value-store{rest:path}", methods=["GET", "POST", "PUT", "DELETE"])
+async def below_key_value_store(call: Anyone, request: Request, run_id: str, rest: str) -> Response:
+    return Elsewhere(request, below(visible(call, call.world.runs, run_id), f"key-value-store{rest}"))
+
+
 @router.delete("/{run_id}")
 async def delete_run(call: WithToken, run_id: str) -> Response:
     run = found(call, call.world.runs, run_id)
@@ -322,6 +375,31 @@ async def delete_run(call: WithToken, run_id: str) -> Response:
         raise ApiError(400, "cannot-remove-running-run", "Actor run that has not finished cannot be removed")
     call.world.runs.delete(run)
     return Response(status_code=204)
+
+
+class Elsewhere(Response):
+    """The answer that the same request to another path gets."""
+
+    def __init__(self, request: Request, path: str) -> None:
+        super().__init__()
+        self._request, self._path = request, path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        asked = self._request.scope
+        names = ("type", "http_version", "method", "scheme", "query_string", "headers", "client", "server", "state")
+        plain = {name: asked[name] for name in names if name in asked}
+        path = {"path": self._path, "raw_path": quote(self._path).encode(), "root_path": ""}
+        await self._request.app({**plain, **path}, receive, send)
+
+
+def below(run: Run, rest: str) -> str:
+    """Give the path at which the API has by itself what is at ``rest`` below a run."""
+    name, slash, further = rest.partition("/")
+    if name == "dataset":
+        return f"/v2/datasets/{run.dataset.id}{slash}{further}"
+    if name == "key-value-store":
+        return f"/v2/key-value-stores/{run.key_value_store.id}{slash}{further}"
+    return f"/v2/actor-runs/{run.id}/{rest}"
 
 
 def starter(call: Call, request: Request) -> dict[str, str]:
@@ -400,10 +478,31 @@ def run_object(run: Run, *, authorized: bool = True, status: str | None = None) 
         shown |= {"usage": {"ACTOR_COMPUTE_UNITS": units}, "usageUsd": {"ACTOR_COMPUTE_UNITS": usd}}
         if run.status in _EXIT_CODES:
             shown["exitCode"] = _EXIT_CODES[run.status]
+    if prices := run.actor_state.actor.charges:
+        shown["pricingInfo"] = _pricing(run, prices)
+        shown |= {"chargedEventCounts": run.charged, "accountedChargedEventCounts": run.accounted}
+        shown.pop("usageUsd", None)
     if not authorized:
         for name in ("usageUsd", "usageTotalUsd"):
             shown.pop(name, None)
     return shown
+
+
+def _pricing(run: Run, prices: dict[str, float]) -> dict[str, Any]:
+    since = iso(run.actor_state.created_at)
+    return {
+        "pricingModel": "PAY_PER_EVENT",
+        "apifyMarginPercentage": 0.2,
+        "createdAt": since,
+        "startedAt": since,
+        "pricingPerEvent": {
+            "actorChargeEvents": {
+                event: {"eventTitle": event, "eventDescription": f"Charged for each {event}", "eventPriceUsd": usd}
+                for event, usd in prices.items()
+            }
+        },
+        "minimalMaxTotalChargeUsd": MIN_CHARGE_USD,
+    }
 
 
 def _run_item(run: Run, *, full: bool, status: str | None) -> dict[str, Any]:
@@ -427,6 +526,7 @@ def _item(number: int) -> dict[str, Any]:
 
 
 _ORIGIN = "API"
+_MEMORY_MBYTES = [2**power for power in range(7, 16)]
 _ITEM_FIELDS = (
     "id",
     "actId",

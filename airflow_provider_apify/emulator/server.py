@@ -23,7 +23,7 @@ from airflow_provider_apify.emulator.call import Front, RequestRecord
 from airflow_provider_apify.emulator.connection import Connection
 from airflow_provider_apify.emulator.faults import Fault, Faults
 from airflow_provider_apify.emulator.jobs import Job, Jobs
-from airflow_provider_apify.emulator.runs import run_object
+from airflow_provider_apify.emulator.runs import RunOptions, run_object
 from airflow_provider_apify.emulator.storages import Lines
 from airflow_provider_apify.emulator.world import Settings, World
 
@@ -59,6 +59,7 @@ class Emulator:
     :param run_seconds: how long a run takes; 0: as short as possible.
     :param memory_mbytes: the account's limit; an unfinished build takes 4096, a run what it was started with.
     :param max_concurrent_jobs: with as many unfinished builds and runs, no further run starts.
+    :param cost_seconds: how long after a run's end the cost of the events that it charged is behind.
     :param full_lists: whether items of lists show all that Apify's definition allows. By default they show what
         recorded ones do: not the ``User-Agent`` of who started a job, for example.
     :param tag_seconds: how long after a build's success its tag moves to it.
@@ -76,6 +77,7 @@ class Emulator:
     run_seconds = _Setting[float]()
     memory_mbytes = _Setting[int]()
     max_concurrent_jobs = _Setting[int]()
+    cost_seconds = _Setting[float]()
     full_lists = _Setting[bool]()
     clock_offset = _Setting[float]()
     tag_seconds = _Setting[float]()
@@ -93,6 +95,7 @@ class Emulator:
         run_seconds: float = 5.0,
         memory_mbytes: int = 65536,
         max_concurrent_jobs: int = 32,
+        cost_seconds: float = 10.0,
         full_lists: bool = False,
         clock_offset: float = 0.0,
         tag_seconds: float = 0.0,
@@ -112,6 +115,7 @@ class Emulator:
                 run_seconds=run_seconds,
                 memory_mbytes=memory_mbytes,
                 max_concurrent_jobs=max_concurrent_jobs,
+                cost_seconds=cost_seconds,
                 full_lists=full_lists,
                 clock_offset=clock_offset,
                 tag_seconds=tag_seconds,
@@ -201,6 +205,28 @@ class Emulator:
                 run_seconds=run_seconds,
             )
         )
+
+    def add_task(
+        self,
+        name: str,
+        actor: str,
+        task_input: dict[str, Any] | None = None,
+        *,
+        build: str | None = None,
+        memory_mbytes: int | None = None,
+        timeout_secs: int | None = None,
+    ) -> str:
+        """
+        Add an Apify task.
+
+        :param name: its name, without the user name.
+        :param actor: name of its Actor.
+        :param task_input: the input that is saved; ``None``: none is.
+        :param build: tag or number of the build to run; this and the further options: ``None`` leaves it to the Actor.
+        :return: its id.
+        """
+        options = RunOptions(build=build, memory_mbytes=memory_mbytes, timeout_secs=timeout_secs)
+        return self._call(lambda: self._world.tasks.add(name, actor, task_input, options).id)
 
     def add_dataset(
         self, items: Iterable[dict[str, Any]] = (), *, count: int = 0, lines: Lines = lambda start, stop: b""

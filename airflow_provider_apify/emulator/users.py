@@ -111,7 +111,7 @@ def _limits_object(world: World, now: float) -> dict[str, Any]:
             "monthlyResidentialProxyGbytes": 0,
             "actorMemoryGbytes": world.used_mbytes / 1024,
             "actorCount": len(world.actors),
-            "actorTaskCount": 0,
+            "actorTaskCount": len(world.tasks),
             "activeActorJobCount": len(world.unfinished),
             "teamAccountSeatCount": 1,
             "scheduleCount": 0,

@@ -13,8 +13,9 @@ from airflow_provider_apify.emulator.answers import ApiError, new_id
 from airflow_provider_apify.emulator.builds import Builds
 from airflow_provider_apify.emulator.call import RequestRecord
 from airflow_provider_apify.emulator.jobs import Job
-from airflow_provider_apify.emulator.runs import Runs
+from airflow_provider_apify.emulator.runs import RunOptions, Runs
 from airflow_provider_apify.emulator.storages import Datasets, KeyValueStores
+from airflow_provider_apify.emulator.tasks import Tasks
 from airflow_provider_apify.emulator.users import USERNAME
 
 _FIRST_ACTOR_CREATED = 1_715_591_564.0
@@ -29,6 +30,7 @@ class Settings:
     :param run_seconds: how long a run takes, READY included.
     :param memory_mbytes: account limit for all unfinished jobs; a build takes 4096, a run what it was started with.
     :param max_concurrent_jobs: how many jobs may be unfinished for one more run to start.
+    :param cost_seconds: how long after a run's end the cost of the events that it charged is behind.
     :param full_lists: whether list items show all that the definition allows, or as little as recorded ones.
     :param clock_offset: seconds by which the platform's clock is ahead of this machine's.
     :param tag_seconds: how long after a build's success its tag moves to it.
@@ -42,6 +44,7 @@ class Settings:
     run_seconds: float
     memory_mbytes: int
     max_concurrent_jobs: int
+    cost_seconds: float
     full_lists: bool
     clock_offset: float
     tag_seconds: float
@@ -78,6 +81,8 @@ class World:
         self.settings = replace(self._initial)
         for actor in ACTORS:
             self.add_actor(actor)
+        self.tasks = Tasks(self)
+        self.tasks.add("ten-products", "scraper", {"items": 10, "shop": {"country": "CZ"}}, RunOptions())
         for job in forgotten:
             job.over.fire()
 

@@ -10,8 +10,10 @@ from email.utils import formatdate
 
 import pytest
 
+from airflow_provider_apify.api.job import Job, JobKind
+from airflow_provider_apify.api.runs import RUN
 from airflow_provider_apify.emulator import Actor, Emulator, Fault
-from probe.__main__ import NOBODY, main
+from probe.__main__ import NOBODY, Probe, main
 from tests.integration.conftest import start_build, statuses
 
 STARTS = "/v2/acts/*/builds"
@@ -32,8 +34,10 @@ def test_all_holds_of_the_emulator(apify: Emulator, capsys: pytest.CaptureFixtur
     table = capsys.readouterr().out
     rows = [re.split(r"\s{2,}", line)[0] for line in table.splitlines()[3:]]
     assert set(rows) == {"ok"}
-    assert len(rows) >= 18
+    assert len(rows) >= 34
     assert statuses(apify) == ["SUCCEEDED"]
+    assert [run["status"] for run in apify.runs] == ["SUCCEEDED"]
+    assert apify.runs[0]["buildNumber"] == apify.builds[0]["buildNumber"]
 
 
 def test_nothing_that_names_anybody_is_shown(apify: Emulator, capsys: pytest.CaptureFixture[str]) -> None:
@@ -47,13 +51,20 @@ def test_nothing_that_names_anybody_is_shown(apify: Emulator, capsys: pytest.Cap
 @pytest.mark.parametrize(
     ("fault", "row"),
     [
-        (Fault("user-agent", value="proxy/1.0"), "User-Agent of the start in GET .* another one"),
-        (Fault("user-agent", value=""), "User-Agent of the start in GET .* not shown"),
         (
-            Fault("stale-list", path="/v2/acts/*", seconds=4, times=None),
+            Fault("user-agent", path=STARTS, value="proxy/1.0"),
+            "User-Agent of the start in GET of a build .* another one",
+        ),
+        (Fault("user-agent", path=STARTS, value=""), "User-Agent of the start in GET of a build .* not shown"),
+        (
+            Fault("user-agent", path="*/runs", skip=1, value="proxy/1.0"),
+            "User-Agent of the start in GET of a run .* another one",
+        ),
+        (
+            Fault("stale-list", path=STARTS, seconds=4, times=None),
             "the Actor's list shows the build .* after [45]",
         ),
-        (Fault("missing", seconds=11, times=None), r"GET shows the build .* after 1[12]"),
+        (Fault("missing", path="/v2/actor-builds/*", seconds=11, times=None), r"GET shows the build .* after 1[12]"),
         (
             Fault("status", "POST", STARTS, status=422, body={"error": {"message": "No."}}),
             "start of an unknown version .* 422, no type",
@@ -121,7 +132,7 @@ def test_clocks_that_differ_are_shown(
     assert main() == 1
     table = capsys.readouterr().out
     assert re.search(r"ok +Date header .* shown; this machine's clock is \+360[01] s off", table)
-    assert re.search(r"NOT SO +startedAt against the Date of its answer +at most 60 s +-3[56]\d\d s", table)
+    assert re.search(r"NOT SO +startedAt of a build against the Date of its answer +at most 60 s +-3[56]\d\d s", table)
 
 
 def test_a_token_that_may_start_nothing_says_so(apify: Emulator, capsys: pytest.CaptureFixture[str]) -> None:
@@ -143,8 +154,35 @@ def test_a_build_that_fails_shows_what_was_found_and_asks_for_another_actor(
     monkeypatch.setenv("ACTOR", "~always-fails")
     assert main() == 2
     said = capsys.readouterr()
-    assert re.search(r"ok +User-Agent of the start in GET +shown +shown", said.out)
+    assert re.search(r"ok +User-Agent of the start in GET of a build +shown +shown", said.out)
     assert "The build is FAILED: name an Actor that builds with ACTOR=..." in said.err
+
+
+def test_an_actor_that_needs_an_input_shows_what_was_found_and_asks_for_another(
+    apify: Emulator, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("ACTOR", "~needs-input")
+    assert main() == 2
+    said = capsys.readouterr()
+    assert re.search(r"ok +abort of a build that has ended", said.out)
+    assert "The Actor cannot be run without an input: name another one with ACTOR=..." in said.err
+    assert apify.runs == []
+
+
+def test_ctrl_c_aborts_the_run(
+    apify: Emulator, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apify.run_seconds = 600
+    end = Probe._end
+
+    def interrupt(probe: Probe, kind: JobKind[Job], job: Job) -> object:
+        if kind is RUN:
+            raise KeyboardInterrupt
+        return end(probe, kind, job)
+
+    monkeypatch.setattr("probe.__main__.Probe._end", interrupt)
+    assert main() == 130
+    apify.wait_for(lambda emulator: [run["status"] for run in emulator.runs] == ["ABORTED"])
 
 
 @pytest.mark.parametrize(

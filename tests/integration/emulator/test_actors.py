@@ -8,20 +8,23 @@ from airflow_provider_apify.emulator import Actor, Emulator
 
 from .conftest import Api, anyone, error
 
-ACTORS = ["hello-world", "always-fails", "slow-build", "times-out", "two-versions"]
+ACTORS = [
+    *("hello-world", "always-fails", "slow-build", "times-out", "two-versions"),
+    *("scraper", "fails-half-way", "finds-nothing", "needs-input", "charges-events", "slow-run"),
+]
 
 
 @pytest.mark.parametrize("prefix", ["/acts", "/actors"])
 def test_actors_are_listed_in_order_under_both_prefixes(api: Api, prefix: str) -> None:
     listed = api("GET", prefix, params={"my": "1"}).json()["data"]
     assert [actor["name"] for actor in listed.pop("items")] == ACTORS
-    assert listed == {"total": 5, "offset": 0, "limit": 1000, "count": 5, "desc": False}
+    assert listed == {"total": 11, "offset": 0, "limit": 1000, "count": 11, "desc": False}
 
 
 def test_a_page_of_actors_can_be_taken_from_the_end(api: Api) -> None:
     listed = api("GET", "/acts", params={"offset": 1, "limit": 2, "desc": "true"}).json()["data"]
-    assert [actor["name"] for actor in listed.pop("items")] == ["times-out", "slow-build"]
-    assert listed == {"total": 5, "offset": 1, "limit": 2, "count": 2, "desc": True}
+    assert [actor["name"] for actor in listed.pop("items")] == ["charges-events", "needs-input"]
+    assert listed == {"total": 11, "offset": 1, "limit": 2, "count": 2, "desc": True}
 
 
 def test_an_actor_is_found_by_id_and_by_name(api: Api) -> None:

@@ -93,6 +93,72 @@ def test_aborted_builds(api: Api, definition: Definition) -> None:
         definition.check(api, "GET", "/actor-builds/{buildId}", 200, ids=ids, params={"waitForFinish": 60})
 
 
+RUNNABLE = ["hello-world", "scraper", "fails-half-way", "finds-nothing", "needs-input", "charges-events"]
+
+
+@pytest.mark.parametrize("full_lists", [False, True])
+@pytest.mark.parametrize("actor", RUNNABLE)
+def test_runs_unfinished_and_finished(
+    api: Api, emulator: Emulator, definition: Definition, actor: str, full_lists: bool
+) -> None:
+    emulator.full_lists = full_lists
+    ids = {"actorId": f"~{actor}"}
+    options = {"memory": 512, "timeout": 60, "maxItems": 3, "maxTotalChargeUsd": 2.5, "build": "latest"}
+    run_input = {"startUrls": [{"url": "https://example.com"}]}
+    run = definition.check(api, "POST", "/actors/{actorId}/runs", 201, ids=ids, params=options, json=run_input)
+    ids |= {"runId": run["id"], "buildOrRunId": run["id"]}
+    for wait in (0, 60):
+        definition.check(api, "GET", "/actor-runs/{runId}", 200, ids=ids, params={"waitForFinish": wait})
+        definition.check(api, "GET", "/actors/{actorId}/runs", 200, ids=ids)
+        definition.check(api, "GET", "/actor-runs", 200)
+        definition.check(api, "GET", "/actors/{actorId}/runs/last", 200, ids=ids)
+        definition.check(api, "GET", "/actor-runs/{runId}/log", 200, ids=ids)
+        definition.check(api, "GET", "/logs/{buildOrRunId}", 200, ids=ids)
+    definition.check(api, "GET", "/actor-runs/{runId}/dataset", 200, ids=ids)
+    definition.check(api, "GET", "/actor-runs/{runId}/dataset/items", 200, ids=ids)
+    definition.check(api, "GET", "/actors/{actorId}/runs/last/key-value-store", 200, ids=ids)
+    definition.check(api, "POST", "/actor-runs/{runId}/resurrect", 200, ids=ids)
+    definition.check(api, "POST", "/actor-runs/{runId}/abort", 200, ids=ids, params={"gracefully": "true"})
+    definition.check(api, "POST", "/actor-runs/{runId}/abort", 200, ids=ids)
+    definition.check(api, "GET", "/actor-runs/{runId}", 200, ids=ids, params={"waitForFinish": 60})
+    definition.check(api, "DELETE", "/actor-runs/{runId}", 204, ids=ids)
+
+
+def test_tasks(api: Api, definition: Definition) -> None:
+    ids = {"actorTaskId": "~ten-products"}
+    definition.check(api, "GET", "/actor-tasks", 200)
+    definition.check(api, "GET", "/actor-tasks/{actorTaskId}", 200, ids=ids)
+    definition.check(api, "GET", "/actor-tasks/{actorTaskId}/input", 200, ids=ids)
+    definition.check(api, "POST", "/actor-tasks/{actorTaskId}/runs", 201, ids=ids, json={"items": 1})
+    definition.check(api, "GET", "/actor-tasks/{actorTaskId}/runs", 200, ids=ids, params={"status": "READY,RUNNING"})
+    definition.check(api, "GET", "/actor-tasks/{actorTaskId}/runs/last", 200, ids=ids)
+
+
+def test_errors_of_runs(api: Api, emulator: Emulator, definition: Definition) -> None:
+    ids, unknown = {"actorId": "~needs-input"}, {"actorId": "~x", "runId": "x", "actorTaskId": "x"}
+    valid = {"startUrls": [{"url": "https://example.com"}]}
+    start, validate = "/actors/{actorId}/runs", "/actors/{actorId}/validate-input"
+    definition.check(api, "POST", validate, 200, ids=ids, json=valid)
+    for route in (start, validate):
+        definition.check(api, "POST", route, 400, ids=ids, json={})
+        definition.check(api, "POST", route, 403, ids=ids, json=valid, params={"build": "nope"})
+        definition.check(api, "POST", route, 404, ids=unknown, json={})
+        definition.check(api, "POST", route, 413, ids=ids, content=b"x" * 9_437_185)
+        definition.check(api, "POST", route, 415, ids=ids, content=b"x", headers={"Content-Encoding": "br"})
+    for query in ("memory=300", "maxItems=0", "maxTotalChargeUsd=0", "timeout=x"):
+        definition.check(api, "POST", start, 400, ids=ids, params=query, json=valid)
+    definition.check(api, "GET", "/actor-runs/{runId}", 404, ids=unknown)
+    definition.check(api, "GET", "/actors/{actorId}/runs/last", 404, ids=ids)
+    definition.check(api, "POST", "/actor-tasks/{actorTaskId}/runs", 404, ids=unknown, json={})
+    running = {"runId": api.start_run("slow-run")["id"]}
+    definition.check(api, "DELETE", "/actor-runs/{runId}", 400, ids=running)
+    definition.check(api, "POST", "/actor-runs/{runId}/resurrect", 400, ids=running)
+    emulator.max_concurrent_jobs = 0
+    definition.check(api, "POST", start, 402, ids=ids, json=valid)
+    emulator.max_concurrent_jobs, emulator.memory_mbytes = 9, 0
+    definition.check(api, "POST", start, 402, ids=ids, json=valid)
+
+
 def test_users(api: Api, definition: Definition) -> None:
     definition.check(api, "GET", "/users/me", 200)
     definition.check(api, "GET", "/users/me/limits", 200)

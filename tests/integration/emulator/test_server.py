@@ -109,7 +109,7 @@ def test_reset_returns_to_the_state_after_the_start(api: Api, emulator: Emulator
     assert (emulator.builds, emulator.requests, emulator.build_seconds) == ([], [], 0.1)
     again = api.built()
     assert (again["status"], again["buildNumber"], again["id"] == first["id"]) == ("SUCCEEDED", "0.0.1", False)
-    assert api("GET", "/acts").json()["data"]["total"] == 5
+    assert api("GET", "/acts").json()["data"]["total"] == 11
 
 
 def test_builds_are_as_their_owner_sees_them(api: Api, emulator: Emulator) -> None:
