@@ -13,7 +13,7 @@ MESSAGE_LIMIT = 2000
 
 class Kind(NamedTuple):
     """
-    A kind of failure. One that is new also needs its exception, in ``exceptions.py`` and ``client/failures.py``.
+    A kind of failure. One that is new also needs its exception, in ``exceptions.py``.
 
     :param types: Apify's ``error.type`` that says so. It decides before the status does: Apify sends the same type
         under several statuses.
@@ -98,19 +98,8 @@ NETWORK = Kind("network", passes=True, may_be_done=True)
 #: The server's certificate is not trusted: nothing was sent, and somebody has to change something.
 CERTIFICATE = Kind("certificate")
 
-KINDS = (
-    AUTHENTICATION,
-    PERMISSION,
-    NOT_FOUND,
-    INVALID_REQUEST,
-    POLL,
-    QUOTA,
-    CAPACITY,
-    RATE_LIMIT,
-    SERVER,
-    NETWORK,
-    CERTIFICATE,
-)
+#: All of the above.
+KINDS = tuple(value for value in vars().values() if isinstance(value, Kind))
 _BY_TYPE = {type_: kind for kind in KINDS for type_ in kind.types}
 #: What to do where a type says more than its kind.
 _ADVICE = {

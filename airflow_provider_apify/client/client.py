@@ -16,13 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_apify.api import endpoints
 from airflow_provider_apify.api.endpoints import MAX_WAIT_SECONDS, PAGE_LIMIT, Request, Start
-from airflow_provider_apify.api.errors import (
-    AUTHENTICATION,
-    NOT_FOUND,
-    ApiError,
-    first_line,
-    may_repeat,
-)
+from airflow_provider_apify.api.errors import AUTHENTICATION, NOT_FOUND, ApiError, first_line, may_repeat
 from airflow_provider_apify.api.job import J, JobKind
 from airflow_provider_apify.client import wire
 from airflow_provider_apify.client.failures import as_airflow_error, configuration, timed_out
@@ -67,16 +61,18 @@ class Client:
     @property
     def settings(self) -> Settings:
         """The checked connection."""
-        return self._connected().settings
+        return self.connect().settings
 
     @property
     def clock_offset(self) -> float | None:
         """Seconds by which Apify's clock is ahead of this machine's, by its last answer; ``None``: there was none."""
         return self._transport.clock_offset if self._transport else None
 
-    def connect(self) -> None:
+    def connect(self) -> SyncTransport:
         """Read and check the Airflow connection, now rather than at the first request; nothing is sent."""
-        self._connected()
+        if self._transport is None:
+            self._transport = SyncTransport(self._source.current())
+        return self._transport
 
     def close(self) -> None:
         """Close the connections to Apify. The next request opens one."""
@@ -103,12 +99,7 @@ class Client:
     # -- in a worker ----------------------------------------------------------------------------------------------
 
     def call(
-        self,
-        request: Request,
-        parse: Callable[[Any], T],
-        *,
-        fingerprint: object = "",
-        attempts: int = ATTEMPTS,
+        self, request: Request, parse: Callable[[Any], T], *, fingerprint: object = "", attempts: int = ATTEMPTS
     ) -> T:
         """
         Send a request, again as ``api.errors.may_repeat`` allows, and give what ``parse`` makes of the answer.
@@ -173,7 +164,6 @@ class Client:
         """
         watch = Watch(kind, None, warn=self._log.warning)
         while True:
-            watch.next_wait(time.monotonic(), 0)
             try:
                 return self.get(kind, job_id, attempts=1)
             except ApiError as error:
@@ -183,7 +173,7 @@ class Client:
                 pause = watch.failed(error, time.monotonic())
                 if not missing:
                     return None
-                self._pause(pause)
+            self._pause(pause)
 
     def abort(self, kind: JobKind[J], job_id: str, *, gracefully: bool = False, attempts: int = ATTEMPTS) -> J:
         """Abort a job; ``gracefully``: give it time to save what it has. Does nothing to one that has ended."""
@@ -222,7 +212,7 @@ class Client:
         """Give a job's log from its begin, as it is written, until the job ends. Not repeated: ask again for that."""
         with configuration():
             request = endpoints.get_job_log(kind, job_id, stream=True)
-        transport = self._connected()
+        transport = self.connect()
         token = transport.settings.token.encode()
         try:
             for chunk in transport.stream(request, silence=_LOG_SILENCE):
@@ -293,11 +283,6 @@ class Client:
 
     # -- inside ---------------------------------------------------------------------------------------------------
 
-    def _connected(self) -> SyncTransport:
-        if self._transport is None:
-            self._transport = SyncTransport(self._source.current())
-        return self._transport
-
     def _parser(self, kind: JobKind[J]) -> Callable[[Any], J]:
         return partial(kind.job.from_api, console_url=self.settings.console_url)
 
@@ -312,7 +297,7 @@ class Client:
             self._pause(pause)
 
     def _once(self, send: Callable[[SyncTransport], T]) -> T:
-        transport = self._connected()
+        transport = self.connect()
         try:
             try:
                 return send(transport)
@@ -320,7 +305,7 @@ class Client:
                 if error.kind != AUTHENTICATION or self._source.renewed(transport.settings) == transport.settings:
                     raise
                 self.close()
-                transport = self._connected()
+                transport = self.connect()
                 return send(transport)
         except ApiError as error:
             raise self._named(error, transport.settings) from None

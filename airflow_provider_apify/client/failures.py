@@ -2,43 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 
+from airflow_provider_apify import exceptions
 from airflow_provider_apify.api import errors
 from airflow_provider_apify.api.job import Job, JobKind
-from airflow_provider_apify.exceptions import (
-    ApifyApiError,
-    ApifyAuthenticationError,
-    ApifyCapacityError,
-    ApifyConfigurationError,
-    ApifyInvalidRequestError,
-    ApifyJobTimeout,
-    ApifyNetworkError,
-    ApifyNotFoundError,
-    ApifyPermissionError,
-    ApifyPollError,
-    ApifyQuotaError,
-    ApifyRateLimitError,
-    ApifyServerError,
-)
+from airflow_provider_apify.exceptions import ApifyApiError, ApifyConfigurationError, ApifyJobTimeout
 
-#: The exception for each kind of failure.
-_OF_KIND: Mapping[errors.Kind, type[ApifyApiError]] = {
-    exception.kind: exception
-    for exception in (
-        ApifyAuthenticationError,
-        ApifyPermissionError,
-        ApifyNotFoundError,
-        ApifyInvalidRequestError,
-        ApifyPollError,
-        ApifyQuotaError,
-        ApifyCapacityError,
-        ApifyRateLimitError,
-        ApifyServerError,
-        ApifyNetworkError,
-    )
-} | {errors.CERTIFICATE: ApifyNetworkError}
+#: The exception for each kind of failure, which its class names.
+_OF_KIND = {
+    cls.kind: cls
+    for cls in vars(exceptions).values()
+    if isinstance(cls, type) and issubclass(cls, ApifyApiError) and "kind" in vars(cls)
+} | {errors.CERTIFICATE: exceptions.ApifyNetworkError}
 
 
 @contextmanager

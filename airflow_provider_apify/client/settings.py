@@ -6,6 +6,7 @@ import asyncio
 import ipaddress
 import json
 import logging
+import math
 import os
 import re
 import ssl
@@ -88,6 +89,8 @@ class Settings:
         try:
             extra = _json_object(extra)
             _warn_of_unknown(conn_id, extra)
+            # The connection's form leaves empty what is not filled in.
+            extra = {name: value for name, value in extra.items() if value not in (None, "")}
             token = _token(password, login, conn_type)
             base_url = _base_url(host, port, allow_http=_switch(extra, "allow_http"))
             # What requests would use by itself, so that both transports do.
@@ -138,8 +141,8 @@ class Source:
         #: As last read.
         self.settings = settings
         self._get_connection = get_connection
-        self._fixed = settings is not None
-        self._read_at = 0.0
+        #: By the monotonic clock; what was given never gets old.
+        self._read_at = math.inf if settings else 0.0
         self._reading = asyncio.Lock()
 
     def current(self) -> Settings:
@@ -183,11 +186,11 @@ class Source:
     def _known(self, refused: Settings | None) -> Settings | None:
         """Give the settings, unless they have to be read."""
         expired = self._is_old(refused) if refused else time.monotonic() - self._read_at >= SETTINGS_TTL
-        return None if expired and not self._fixed else self.settings
+        return None if expired else self.settings
 
     def _is_old(self, refused: Settings) -> bool:
         """Whether nobody has read newer settings than the ``refused``, and the last reading was some time ago."""
-        return not self._fixed and self.settings is refused and time.monotonic() - self._read_at >= RENEW_AFTER
+        return self.settings is refused and time.monotonic() - self._read_at >= RENEW_AFTER
 
     def _read(self) -> Settings:
         try:
@@ -311,7 +314,7 @@ def _is_loopback(name: str) -> bool:
 def _proxy(extra: Mapping[str, Any], base_url: str, environment: MutableMapping[str, str]) -> str | None:
     """Give the field ``proxy``, else what ``HTTPS_PROXY``, ``HTTP_PROXY``, ``ALL_PROXY`` and ``NO_PROXY`` say."""
     given = extra.get("proxy")
-    if given not in (None, ""):
+    if given is not None:
         if not _is_proxy(given):
             raise ValueError("proxy must be a URL such as http://proxy.example.com:3128; SOCKS is not supported")
         return str(given)
@@ -350,12 +353,10 @@ def _variable(value: object, *names: str) -> str:
 
 def _ca_bundle(extra: Mapping[str, Any], environment: object) -> str | None:
     """Give the field ``ca_bundle``, else what ``REQUESTS_CA_BUNDLE`` and ``CURL_CA_BUNDLE`` say."""
-    path = extra.get("ca_bundle")
-    name = "ca_bundle"
-    if path in (None, "") and environment is not True:
-        path = environment
-        name = _variable(path, "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
-    elif path in (None, ""):
+    path, name = extra.get("ca_bundle"), "ca_bundle"
+    if path is None and environment is not True:
+        path, name = environment, _variable(environment, "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+    elif path is None:
         path, name = os.environ.get("SSL_CERT_FILE"), "SSL_CERT_FILE"
         if not path or not os.path.exists(path):
             return None  # as OpenSSL does
@@ -382,7 +383,7 @@ def _holds_certificates(path: object) -> bool:
 
 def _console_url(extra: Mapping[str, Any]) -> str | None:
     given = extra.get("console_url")
-    if given in (None, ""):
+    if given is None:
         return None
     parts = _split(given.strip(), "console_url") if isinstance(given, str) else SplitResult("", "", "", "", "")
     bare = parts.username is parts.password is None and not parts.query and not parts.fragment
@@ -394,9 +395,7 @@ def _console_url(extra: Mapping[str, Any]) -> str | None:
 
 
 def _switch(extra: Mapping[str, Any], name: str) -> bool:
-    value = extra.get(name)
-    if value in (None, ""):
-        return False
+    value = extra.get(name, False)
     if isinstance(value, bool):
         return value
     if isinstance(value, str) and value.lower() in ("true", "false"):
@@ -406,9 +405,7 @@ def _switch(extra: Mapping[str, Any], name: str) -> bool:
 
 def _seconds(extra: Mapping[str, Any], name: str, default: float) -> float:
     """Read a number of seconds within the range that the connection's form has for it."""
-    value = extra.get(name)
-    if value in (None, ""):
-        return default
+    value = extra.get(name, default)
     try:
         number = float(value)
     except (TypeError, ValueError, OverflowError):

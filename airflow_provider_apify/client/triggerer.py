@@ -77,8 +77,7 @@ class AsyncTransport:
                 allow_redirects=False,
             ) as response:
                 body = await _read(response, wire.BODY_LIMIT + 1)
-                body = wire.redacted(settings.token, response.status, body)
-                return wire.read(request, response.status, response.headers.get("Retry-After"), body)
+                return wire.read(request, response.status, response.headers, body, settings.token)
         except (aiohttp.ClientError, OSError, TimeoutError, asyncio.TimeoutError) as error:
             raise _network_error(request, error) from None
 
@@ -123,27 +122,21 @@ async def _read(response: aiohttp.ClientResponse, most: int) -> bytes:
     return b"".join(chunks)
 
 
+#: Why no answer came, in the words of :mod:`wire`: the first whose exceptions fit; else the connection was cut.
+_KINDS: dict[str, tuple[type[BaseException], ...]] = {
+    "certificate": (aiohttp.ClientConnectorCertificateError,),
+    "request": (aiohttp.InvalidURL,),
+    "proxy": (aiohttp.ClientProxyConnectionError, aiohttp.ClientHttpProxyError),
+    "name": (aiohttp.ClientConnectorDNSError,),
+    "tls": (aiohttp.ClientSSLError, ssl.SSLError),
+    "connect timeout": (aiohttp.ConnectionTimeoutError,),
+    "refused": (aiohttp.ClientConnectorError,),
+    "read timeout": (TimeoutError, asyncio.TimeoutError),
+}
+
+
 def _network_error(request: Request, error: BaseException) -> ApiError:
+    kind = next((kind for kind, exceptions in _KINDS.items() if isinstance(error, exceptions)), "cut")
     unsent = isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError, ValueError))
     certificate = getattr(error, "certificate_error", None)
-    return wire.no_answer(request, _kind(error), sent=not unsent, certificate=certificate)
-
-
-def _kind(error: BaseException) -> str:
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return "certificate"
-    if isinstance(error, aiohttp.InvalidURL):
-        return "request"
-    if isinstance(error, (aiohttp.ClientProxyConnectionError, aiohttp.ClientHttpProxyError)):
-        return "proxy"
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return "name"
-    if isinstance(error, (aiohttp.ClientSSLError, ssl.SSLError)):
-        return "tls"
-    if isinstance(error, aiohttp.ConnectionTimeoutError):
-        return "connect timeout"
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return "refused"
-    if isinstance(error, (TimeoutError, asyncio.TimeoutError)):
-        return "read timeout"
-    return "cut"
+    return wire.no_answer(request, kind, sent=not unsent, certificate=certificate)

@@ -6,7 +6,7 @@ import json
 import platform
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -52,16 +52,18 @@ def headers(request: Request, fingerprint: object = "") -> dict[str, str]:
     return {**given, "Content-Type": request.content_type} if request.content_type else given
 
 
-def read(request: Request, status: int, retry_after: str | None, body: bytes) -> Any:
+def read(request: Request, status: int, headers: Mapping[str, str], body: bytes, token: str) -> Any:
     """
     Give what the answer to ``request`` holds, as its :class:`Answer` says.
 
+    :param token: what no exception may hold, in case a proxy quotes the request.
     :raises ApiError: the answer is an error, or is not what the API sends.
     """
     if 300 <= status < 400:
         raise errors.unreadable(str(request), status, "it redirects elsewhere, which API calls do not follow")
     if not 200 <= status < 300:
-        raise errors.from_answer(str(request), status, body, seconds_of(retry_after))
+        body = body.replace(token.encode(), b"***")
+        raise errors.from_answer(str(request), status, body, seconds_of(headers.get("Retry-After")))
     if len(body) > BODY_LIMIT:
         raise errors.unreadable(str(request), status, f"it is larger than {BODY_LIMIT} bytes")
     if request.answer is Answer.TEXT:
@@ -110,11 +112,6 @@ def _loaded(body: bytes) -> Any:
         return json.loads(body)
     except (ValueError, RecursionError):
         return _NO_JSON
-
-
-def redacted(token: str, status: int, body: bytes) -> bytes:
-    """Take the token out of an answer that becomes an exception, in case a proxy quotes the request."""
-    return body if 200 <= status < 300 else body.replace(token.encode(), b"***")
 
 
 def seconds_of(retry_after: str | None) -> float | None:

@@ -50,8 +50,7 @@ class SyncTransport:
                     response = self._stored(request, response.headers["Location"])
             with response:
                 body = b"".join(self._chunks(request, response, wire.BODY_LIMIT + 1))
-            body = wire.redacted(self.settings.token, response.status_code, body)
-            return wire.read(request, response.status_code, response.headers.get("Retry-After"), body)
+            return wire.read(request, response.status_code, response.headers, body, self.settings.token)
         finally:
             if fresh:
                 session.close()
@@ -63,8 +62,7 @@ class SyncTransport:
             for chunk in self._chunks(request, response, None):
                 tail = (tail + chunk)[-limit:]
             if response.status_code != 200:
-                tail = wire.redacted(self.settings.token, response.status_code, tail)
-                wire.read(request, response.status_code, response.headers.get("Retry-After"), tail)
+                wire.read(request, response.status_code, response.headers, tail, self.settings.token)
             return tail
 
     def stream(self, request: Request, *, silence: float) -> Iterator[bytes]:
@@ -76,8 +74,7 @@ class SyncTransport:
         with self._open(self._session, request, silence=silence) as response:
             if response.status_code != 200:
                 body = b"".join(self._chunks(request, response, wire.BODY_LIMIT))
-                body = wire.redacted(self.settings.token, response.status_code, body)
-                wire.read(request, response.status_code, response.headers.get("Retry-After"), body)
+                wire.read(request, response.status_code, response.headers, body, self.settings.token)
             try:
                 while chunk := response.raw.read1(65536, decode_content=True):
                     yield chunk
@@ -122,7 +119,7 @@ class SyncTransport:
             return self._session.get(
                 address,
                 headers={"Accept": "*/*", "User-Agent": wire.USER_AGENT},
-                auth=_no_auth,
+                auth=lambda request: request,  # without our token
                 timeout=self.settings.timeout,
                 allow_redirects=False,
                 stream=True,
@@ -153,10 +150,6 @@ class _BearerAuth(AuthBase):
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         request.headers["Authorization"] = f"Bearer {self._token}"
         return request
-
-
-def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    return request
 
 
 #: Failures before the first byte of a request is sent, by what urllib3 wraps (``requests`` has no word for most).

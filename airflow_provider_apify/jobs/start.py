@@ -323,13 +323,10 @@ def may_be(listed: Iterable[Job], since: Moment, offset: float | None, *, sent_a
 
 def _usable(calls: Calls, job_id: str) -> Job | None:
     """Get the job that an earlier try had for certain; ``None``: it will not do."""
-    try:
+    with _unless_deleted():
         job = calls.get(job_id)
-    except ApiError as error:
-        if error.kind == NOT_FOUND:
-            return None
-        raise
-    return job if _will_do(calls, job) else None
+        return job if _will_do(calls, job) else None
+    return None
 
 
 def _will_do(calls: Calls, job: Job) -> bool:

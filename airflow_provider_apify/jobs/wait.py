@@ -90,8 +90,8 @@ class Watch:
     #: How often the status has been logged since it changed.
     _logged: int = field(default=0, init=False)
     _errors: int = field(default=0, init=False)
-    _missing_since: float | None = field(default=None, init=False)
-    _refused_since: float | None = field(default=None, init=False)
+    #: Since when all failures have been of the same kind.
+    _failing_since: float = field(default=0.0, init=False)
 
     def next_wait(self, now: float, longest: int) -> int:
         """Give the seconds to long-poll for, whole ones as Apify wants it. A job is asked for at least once."""
@@ -109,7 +109,7 @@ class Watch:
         if not job.is_terminal and now >= self._changed + _log_after(self._logged):
             self.on_status(job)
             self._logged += 1
-        self.job, self.trouble, self._errors, self._missing_since, self._refused_since = job, None, 0, None, None
+        self.job, self.trouble, self._errors = job, None, 0
         if job.is_terminal:
             return None
         return self._until(self.deadline, max(0.0, self._asked + LEAST_INTERVAL - now), now)
@@ -125,16 +125,14 @@ class Watch:
         """
         noun = self.kind.name
         what, note = first_line(error), f"The {noun} is not affected"
+        if self.trouble is None or self.trouble.kind != error.kind:
+            self._failing_since = now
         if error.kind == NOT_FOUND:
             note = "It may not be there yet"
-            self._refused_since = None
-            self._missing_since = now if self._missing_since is None else self._missing_since
-            if now - self._missing_since >= MISSING_GRACE:
+            if now - self._failing_since >= MISSING_GRACE:
                 raise error
         elif error.kind == INVALID_REQUEST:
-            self._missing_since = None
-            self._refused_since = now if self._refused_since is None else self._refused_since
-            if now - self._refused_since >= REFUSED_GRACE:
+            if now - self._failing_since >= REFUSED_GRACE:
                 raise ApiError(
                     f"{what}\nApify has given no other answer about the {noun} for {REFUSED_GRACE / 60:.0f} minutes."
                     f" See Apify's status page; a retry of the task waits for the same {noun}.",
@@ -144,8 +142,6 @@ class Watch:
                 )
         elif not (error.transient or error.kind == CERTIFICATE):
             raise error
-        else:
-            self._missing_since = self._refused_since = None
         self.trouble = error
         limit = self.deadline
         if limit is not None and now >= limit:

@@ -165,7 +165,7 @@ class Attempt:
 
     def _recall(self, epoch: int) -> tuple[Remembered | None, Moment | None]:
         """Read what an earlier try wrote down, and since when its attempt starts; survives a clear."""
-        record = _record(self.task, self.context, self.kind)
+        record = _record(self.task, self.context)
         if record is None:
             return None, None
         # The job of another list is none of this attempt's, though the task is the same.
@@ -205,12 +205,12 @@ class Attempt:
             self.task.log.warning("Airflow's task state store could not be written (%s): continuing without it.", error)
 
 
-def job_before(task: Any, context: Context, kind: JobKind[Job]) -> str | None:
+def job_before(task: Any, context: Context) -> str | None:
     """Give the id of the job that this try had before it deferred."""
-    ti = context["ti"]
-    key = f"{kind.name}_id" if task.do_xcom_push else _store_key(kind)
+    ti, name = context["ti"], f"{task.job_kind.name}_id"
+    key = name if task.do_xcom_push else _store_key(task.job_kind)
     job_id = ti.xcom_pull(task_ids=ti.task_id, key=key, map_indexes=ti.map_index)
-    return job_id or (_record(task, context, kind) or {}).get(f"{kind.name}_id") or None
+    return job_id or (_record(task, context) or {}).get(name) or None
 
 
 def _store_key(kind: JobKind[Job]) -> str:
@@ -218,10 +218,10 @@ def _store_key(kind: JobKind[Job]) -> str:
     return f"apify_{kind.name}"
 
 
-def _record(task: Any, context: Context, kind: JobKind[Job]) -> dict[str, Any] | None:
+def _record(task: Any, context: Context) -> dict[str, Any] | None:
     store = compat.task_state_store(context)
     try:
-        record = store.get(_store_key(kind)) if store is not None else None
+        record = store.get(_store_key(task.job_kind)) if store is not None else None
     except KeyError:
         return None
     except Exception as error:

@@ -11,11 +11,7 @@ from airflow.providers.common.compat.sdk import AirflowTaskTimeout, BaseOperator
 
 from airflow_provider_apify.api.job import TERMINAL
 from airflow_provider_apify.compat import TaskDeferralError, TaskDeferralTimeout
-from airflow_provider_apify.exceptions import (
-    ApifyConfigurationError,
-    ApifyException,
-    ApifyJobTimeout,
-)
+from airflow_provider_apify.exceptions import ApifyConfigurationError, ApifyException, ApifyJobTimeout
 from airflow_provider_apify.jobs.wait import PATIENCE, Limits
 from airflow_provider_apify.lifecycle.events import from_event, to_event
 from airflow_provider_apify.lifecycle.job_log import streamed_log
@@ -23,7 +19,7 @@ from airflow_provider_apify.lifecycle.job_log import streamed_log
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-    from airflow_provider_apify.api.job import J, Job, JobKind
+    from airflow_provider_apify.api.job import Job, JobKind
     from airflow_provider_apify.client.client import Client
 
 #: Seconds that the trigger's own deadline is ahead of Airflow's, so that it is the one to tell.
@@ -47,7 +43,7 @@ def limits_of(task: Any, *, begun: float, known: float) -> Limits:
     )
 
 
-def wait_here(task: Any, client: Client, kind: JobKind[J], job_id: str, limits: Limits, *, over: bool = False) -> J:
+def wait_here(task: Any, client: Client, job_id: str, limits: Limits, *, over: bool = False) -> Job:
     """
     Wait in the worker until the job ends.
 
@@ -60,15 +56,11 @@ def wait_here(task: Any, client: Client, kind: JobKind[J], job_id: str, limits: 
         if not over:  # else the time-out names the status
             task.log.info("%s", job.status_line)
 
+    kind: JobKind[Job] = task.job_kind
+    timeout = 0 if over else limits.left(time.time())
     try:
-        with streamed_log(task, client, kind, job_id, off=over):
-            return client.wait(
-                kind,
-                job_id,
-                timeout=0 if over else limits.left(time.time()),
-                on_status=log_status,
-                patience=PATIENCE,
-            )
+        with streamed_log(task, client, job_id, off=over):
+            return client.wait(kind, job_id, timeout=timeout, on_status=log_status, patience=PATIENCE)
     except ApifyJobTimeout as error:
         raise time_out(error, limits) from None
 
@@ -112,9 +104,7 @@ def resume(task: Any, next_method: str, next_kwargs: dict[str, Any] | None, cont
     return task.execute_complete(context, {"status": "error", **to_event(instead)})
 
 
-def summary_after(
-    task: Any, context: Context, client: Client, kind: JobKind[Job], job_id: str | None, event: Any
-) -> dict[str, Any]:
+def summary_after(task: Any, context: Context, client: Client, job_id: str | None, event: Any) -> dict[str, Any]:
     """
     Give the summary of the job that a deferred task waited for: from the trigger's event, if that has it.
 
@@ -126,7 +116,7 @@ def summary_after(
     :raises ApifyJobTimeout, AirflowTaskTimeout: see :func:`wait_here`.
     """
     try:
-        return read_event(kind, event, job_id)
+        return read_event(task.job_kind, event, job_id)
     except ApifyException as error:
         # What the triggerer's environment lacks, this one may have.
         tried_here = (ApifyException, ApifyJobTimeout, ApifyConfigurationError)
@@ -134,8 +124,8 @@ def summary_after(
             raise
         over = isinstance(error, ApifyJobTimeout)
         if not over:
-            task.log.warning("%s Waiting for %s %s in the worker.", error, kind.name, job_id)
-    return wait_here(task, client, kind, job_id, limits_after(task, context, event), over=over).summary()
+            task.log.warning("%s Waiting for %s %s in the worker.", error, task.job_kind.name, job_id)
+    return wait_here(task, client, job_id, limits_after(task, context, event), over=over).summary()
 
 
 def read_event(kind: JobKind[Job], event: Any, job_id: str | None) -> dict[str, Any]:

@@ -82,7 +82,7 @@ class Hold:
     """
 
     def __init__(
-        self, client: Client, kind: JobKind[Job], ti: Any, log: Logger, *, abort: bool, gracefully: bool
+        self, client: Client, kind: JobKind[Job], ti: Any, log: Logger, *, abort: bool, gracefully: bool = False
     ) -> None:
         self._client = client
         self._kind = kind

@@ -10,11 +10,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_apify.api.errors import first_line
+from airflow_provider_apify.api.job import ActorJobStatus
 
 if TYPE_CHECKING:
     from airflow_provider_apify.api.job import Job, JobKind
     from airflow_provider_apify.client.client import Client
 
+#: How many of the last lines are shown of a job that failed, or that was waited for elsewhere.
+LOG_TAIL_LINES = 20
 #: Most lines that are shown, and the longest, in characters.
 MOST_LINES, LONGEST_LINE = 20_000, 2000
 #: Seconds to wait for the last lines when the job has ended, and before a stream that broke off is opened again.
@@ -22,7 +25,7 @@ LAST_LINES, PAUSE = 5.0, 5.0
 
 
 @contextmanager
-def streamed_log(task: Any, client: Client, kind: JobKind[Job], job_id: str, *, off: bool = False) -> Iterator[None]:
+def streamed_log(task: Any, client: Client, job_id: str, *, off: bool = False) -> Iterator[None]:
     """
     Show the job's log while the body waits for the job, if the task has ``stream_log``. No trouble with it is the
     task's: waiting goes on without the log.
@@ -32,7 +35,7 @@ def streamed_log(task: Any, client: Client, kind: JobKind[Job], job_id: str, *, 
     if off or not task.stream_log:
         yield
         return
-    shown = _Shown(task, client.another(), kind, job_id)
+    shown = _Shown(task, client.another(), job_id)
     thread = threading.Thread(target=contextvars.copy_context().run, args=(shown.run,), name="apify-log", daemon=True)
     thread.start()
     try:
@@ -44,12 +47,15 @@ def streamed_log(task: Any, client: Client, kind: JobKind[Job], job_id: str, *, 
         shown.over.set()
 
 
-def show_tail(task: Any, client: Client, kind: JobKind[Job], job_id: str, *, lines: int) -> None:
+def show_tail(task: Any, client: Client, summary: dict[str, Any]) -> None:
     """Show the last lines of the log of a job that was waited for elsewhere, if the task has ``stream_log``."""
-    if not task.stream_log:
+    # A failure shows them itself.
+    if not task.stream_log or summary["status"] != ActorJobStatus.SUCCEEDED.value:
         return
+    kind: JobKind[Job] = task.job_kind
+    job_id = summary[f"{kind.name}_id"]
     try:
-        for line in client.log_tail(kind, job_id, lines=lines, attempts=3).splitlines():
+        for line in client.log_tail(kind, job_id, lines=LOG_TAIL_LINES, attempts=3).splitlines():
             task.log.info("%s | %s", kind.name, line[:LONGEST_LINE])
     except Exception as error:
         task.log.warning("The log of %s %s could not be read: %s", kind.name, job_id, first_line(error))
@@ -58,8 +64,9 @@ def show_tail(task: Any, client: Client, kind: JobKind[Job], job_id: str, *, lin
 class _Shown:
     """What has been shown of a job's log. Apify gives no part of one, so what was shown is passed over."""
 
-    def __init__(self, task: Any, client: Client, kind: JobKind[Job], job_id: str) -> None:
-        self._task, self._client, self._kind, self._job_id = task, client, kind, job_id
+    def __init__(self, task: Any, client: Client, job_id: str) -> None:
+        self._task, self._client, self._job_id = task, client, job_id
+        self._kind: JobKind[Job] = task.job_kind
         #: Set when the job has ended, and when nothing more may be logged.
         self.over, self.stop = threading.Event(), threading.Event()
         self._bytes = self._lines = 0

@@ -9,7 +9,6 @@ from airflow_provider_apify.api.errors import NOT_FOUND, ApiError
 from airflow_provider_apify.lifecycle.outcome import line_of_end
 
 if TYPE_CHECKING:
-    from airflow_provider_apify.api.job import Job, JobKind
     from airflow_provider_apify.client.client import Client
     from airflow_provider_apify.exceptions import ApifyTooFewItems
 
@@ -17,9 +16,7 @@ if TYPE_CHECKING:
 SECOND_COUNT = 6.0
 
 
-def check_min_items(
-    task: Any, client: Client, kind: JobKind[Job], summary: dict[str, Any], failure: type[ApifyTooFewItems]
-) -> None:
+def check_min_items(task: Any, client: Client, summary: dict[str, Any], failure: type[ApifyTooFewItems]) -> None:
     """
     Check that the run's dataset has ``task.min_items`` items.
 
@@ -35,7 +32,7 @@ def check_min_items(
         found = count_found(client, dataset_id, wanted)
     if found < wanted:
         raise failure(
-            f"{line_of_end(kind, summary)} But its dataset {dataset_id} has {found} items, fewer than"
+            f"{line_of_end(task.job_kind, summary)} But its dataset {dataset_id} has {found} items, fewer than"
             f" min_items={wanted}.\nSee {summary.get('console_url')}",
             summary=summary,
         )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import Asset, AssetAlias
 
 from airflow_provider_apify import metrics
 from airflow_provider_apify.api.job import ActorJobStatus
+from airflow_provider_apify.lifecycle.job_log import LOG_TAIL_LINES
 from airflow_provider_apify.links.console import ApifyConsoleLink
 
 if TYPE_CHECKING:
@@ -18,15 +19,12 @@ if TYPE_CHECKING:
     from airflow_provider_apify.client.client import Client
     from airflow_provider_apify.exceptions import ApifyJobFailed
 
-#: Lines of a failed job's log that go into the exception and the task's log.
-LOG_TAIL_LINES = 20
 
-
-def announce(task: Any, context: Context, kind: JobKind[Job], summary: Mapping[str, Any]) -> None:
+def announce(task: Any, context: Context, summary: Mapping[str, Any]) -> None:
     """Pass on and link to a job as soon as it is known."""
     ti = context["ti"]
     if task.do_xcom_push:
-        for key in (f"{kind.name}_id", *kind.job.announced):
+        for key in (f"{task.job_kind.name}_id", *task.job_kind.job.announced):
             ti.xcom_push(key, summary.get(key))
     url = summary.get("console_url")
     task.console_url = url
@@ -34,37 +32,28 @@ def announce(task: Any, context: Context, kind: JobKind[Job], summary: Mapping[s
     ti.xcom_push(ApifyConsoleLink().xcom_key, url or "")
 
 
-def finish(
-    task: Any,
-    context: Context,
-    client: Client,
-    kind: JobKind[Job],
-    summary: dict[str, Any],
-    *,
-    failure: type[ApifyJobFailed],
-    check: Callable[[Client, dict[str, Any]], None],
-) -> None:
+def finish(task: Any, context: Context, client: Client, summary: dict[str, Any]) -> None:
     """
     Pass on how a job ended: XComs, log, asset events.
 
-    :param check: raises what a job that has succeeded lacks all the same.
-    :raises ApifyJobFailed: as ``failure``, if the job did not succeed; with the last lines of its log.
+    :raises ApifyJobFailed: as the task's ``failure``, if the job did not succeed; with the last lines of its log. Or
+        what ``task.check_result`` raises.
     """
     if task.do_xcom_push:
         context["ti"].xcom_push("summary", summary)
         context["ti"].xcom_push("stats", summary.get("stats"))
     if summary["status"] != ActorJobStatus.SUCCEEDED.value:
         if summary["status"] != ActorJobStatus.ABORTED.value:
-            metrics.count(kind, "failed", context["ti"], summary.get("actor_id"), status=summary["status"])
-        raise _failed(client, kind, summary, failure)
-    check(client, summary)
-    task.log.info("%s", line_of_end(kind, summary))
+            metrics.count(task.job_kind, "failed", context["ti"], summary.get("actor_id"), status=summary["status"])
+        raise _failed(task, client, summary)
+    task.check_result(client, summary)
+    task.log.info("%s", line_of_end(task.job_kind, summary))
     _fill_asset_events(task, context, summary)
 
 
-def _failed(
-    client: Client, kind: JobKind[Job], summary: dict[str, Any], failure: type[ApifyJobFailed]
-) -> ApifyJobFailed:
+def _failed(task: Any, client: Client, summary: dict[str, Any]) -> ApifyJobFailed:
+    kind: JobKind[Job] = task.job_kind
+    failure: type[ApifyJobFailed] = task.failure
     try:
         tail = client.log_tail(kind, summary[f"{kind.name}_id"], lines=LOG_TAIL_LINES, attempts=3)
     except Exception as error:

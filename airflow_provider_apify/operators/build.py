@@ -145,17 +145,8 @@ class ApifyBuildOperator(JobOperator):
             number = build.build_number
             return version is not None and number is not None and not number.startswith(f"{version}.")
 
-        return Attempt(
-            self,
-            context,
-            client,
-            BUILD,
-            builds.collection(self.actor_id),
-            f"Actor {self.actor_id}",
-            start,
-            excludes,
-            begun,
-        )
+        collection, subject = builds.collection(self.actor_id), f"Actor {self.actor_id}"
+        return Attempt(self, context, client, BUILD, collection, subject, start, excludes, begun)
 
     def _wanted_tag(self) -> Any:
         return arguments.digits(arguments.given(self.tag))

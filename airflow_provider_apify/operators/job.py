@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_apify import metrics
-from airflow_provider_apify.api.job import ActorJobStatus
 from airflow_provider_apify.exceptions import ApifyConfigurationError, ApifyJobTimeout, ApifySupersededError
 from airflow_provider_apify.lifecycle import arguments, outcome
 from airflow_provider_apify.lifecycle.attempt import Attempt, job_before
@@ -55,7 +54,7 @@ class JobOperator(arguments.LiteralsStayText, BaseOperator):
         deferrable: bool | str | None,
         timeout: timedelta | float | str | XComArg | None,
         abort_on_kill: bool | str,
-        stream_log: bool | str,
+        stream_log: bool | str = False,
         apify_conn_id: str,
         needs_the_end: dict[str, bool] | None = None,
         **kwargs: Any,
@@ -96,7 +95,7 @@ class JobOperator(arguments.LiteralsStayText, BaseOperator):
     def _complete(self, client: Client, summary: dict[str, Any], limits: Limits) -> None:
         """Add to the summary of a job that has ended what its own answer does not say."""
 
-    def _check(self, client: Client, summary: dict[str, Any]) -> None:
+    def check_result(self, client: Client, summary: dict[str, Any]) -> None:
         """Raise what a job that has succeeded lacks all the same."""
 
     def _read_rendered(self) -> None:
@@ -127,7 +126,7 @@ class JobOperator(arguments.LiteralsStayText, BaseOperator):
                 job = client.get(self.job_kind, job.id)
             limits = limits_of(self, begun=begun, known=time.time())
             metrics.count(self.job_kind, "adopted" if started.adopted else "started", context["ti"], job.act_id)
-            outcome.announce(self, context, self.job_kind, job.summary())
+            outcome.announce(self, context, job.summary())
             self.log.info(
                 "%s %s %s of %s%s: %s",
                 "Continuing with" if started.adopted else "Started",
@@ -151,14 +150,13 @@ class JobOperator(arguments.LiteralsStayText, BaseOperator):
         client = self._client()
         self._hold = self._new_hold(context, client)
         job_id = event.get(f"{self.job_kind.name}_id") if isinstance(event, dict) else None
-        job_id = job_id or job_before(self, context, self.job_kind)
+        job_id = job_id or job_before(self, context)
         self._hold.take(job_id)
         with self._hold.during():
             self._read_rendered()
-            summary = summary_after(self, context, client, self.job_kind, job_id, event)
-            return self._finish(
-                context, client, summary, limits_after(self, context, event), tail=outcome.LOG_TAIL_LINES
-            )
+            summary = summary_after(self, context, client, job_id, event)
+            show_tail(self, client, summary)
+            return self._finish(context, client, summary, limits_after(self, context, event))
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Airflow's way back from a deferral, also when no triggerer ran or the trigger crashed."""
@@ -176,7 +174,7 @@ class JobOperator(arguments.LiteralsStayText, BaseOperator):
         if self.wait_for_finish and (self.deferrable or not self.wait_for_completion):
             seconds = self.wait_for_finish if left is None else min(left, self.wait_for_finish)
             try:
-                with streamed_log(self, client, self.job_kind, job.id):
+                with streamed_log(self, client, job.id):
                     return client.wait(self.job_kind, job.id, timeout=seconds, on_status=self._log_status)
             except ApifyJobTimeout:
                 self.log.info("%s %s has not ended after %d s.", self.job_kind.title, job.name, seconds)
@@ -184,26 +182,16 @@ class JobOperator(arguments.LiteralsStayText, BaseOperator):
         if self.wait_for_completion and self.deferrable and left != 0:
             defer(self, self._trigger(), job.id, limits, abort_on_kill=self.abort_on_kill)
         if self.wait_for_completion:
-            return wait_here(self, client, self.job_kind, job.id, limits)
+            return wait_here(self, client, job.id, limits)
         return job
 
-    def _finish(
-        self, context: Context, client: Client, summary: dict[str, Any], limits: Limits, *, tail: int = 0
-    ) -> str:
-        """
-        Pass on how the job ended, and fail if it did not succeed.
-
-        :param tail: how many of the last lines of its log are to be shown, since it was waited for elsewhere.
-        """
+    def _finish(self, context: Context, client: Client, summary: dict[str, Any], limits: Limits) -> str:
         self._hold.release()  # type: ignore[union-attr]
         # Again, for a job that could not be seen before it ended.
-        outcome.announce(self, context, self.job_kind, summary)
+        outcome.announce(self, context, summary)
         self._complete(client, summary, limits)
-        job_id = str(summary[f"{self.job_kind.name}_id"])
-        if tail and summary["status"] == ActorJobStatus.SUCCEEDED:  # else the failure shows it
-            show_tail(self, client, self.job_kind, job_id, lines=tail)
-        outcome.finish(self, context, client, self.job_kind, summary, failure=self.failure, check=self._check)
-        return job_id
+        outcome.finish(self, context, client, summary)
+        return str(summary[f"{self.job_kind.name}_id"])
 
     def _log_status(self, job: Job) -> None:
         self.log.info("%s", job.status_line)

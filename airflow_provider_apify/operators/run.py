@@ -116,8 +116,8 @@ class RunOperator(JobOperator):
     def _complete(self, client: Client, summary: dict[str, Any], limits: Limits) -> None:
         add_actor_name(self, client, summary)
 
-    def _check(self, client: Client, summary: dict[str, Any]) -> None:
-        check_min_items(self, client, RUN, summary, ApifyTooFewItems)
+    def check_result(self, client: Client, summary: dict[str, Any]) -> None:
+        check_min_items(self, client, summary, ApifyTooFewItems)
 
     def _trigger(self) -> Any:
         from airflow_provider_apify.triggers.run import ApifyRunTrigger

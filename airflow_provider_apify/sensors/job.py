@@ -18,20 +18,10 @@ from airflow.providers.common.compat.sdk import (
 )
 
 from airflow_provider_apify.api.endpoints import check_job_id
-from airflow_provider_apify.api.job import ActorJobStatus
 from airflow_provider_apify.client.failures import configuration, timed_out
 from airflow_provider_apify.exceptions import ApifyJobSensorTimeout, ApifyJobTimeout
 from airflow_provider_apify.jobs.wait import Limits
-from airflow_provider_apify.lifecycle import arguments, outcome
-from airflow_provider_apify.lifecycle.deferral import (
-    defer,
-    limits_after,
-    limits_of,
-    resume,
-    summary_after,
-    time_out,
-    wait_here,
-)
+from airflow_provider_apify.lifecycle import arguments, deferral, outcome
 from airflow_provider_apify.lifecycle.job_log import show_tail
 from airflow_provider_apify.links.console import ApifyConsoleLink
 
@@ -62,7 +52,7 @@ class JobSensor(arguments.LiteralsStayText, BaseSensorOperator):
     operator_extra_links = (ApifyConsoleLink(),)
 
     def __init__(
-        self, *, deferrable: bool | str | None, stream_log: bool | str, apify_conn_id: str, **kwargs: Any
+        self, *, deferrable: bool | str | None, apify_conn_id: str, stream_log: bool | str = False, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
         self.stream_log = arguments.switch("stream_log", stream_log)
@@ -78,7 +68,7 @@ class JobSensor(arguments.LiteralsStayText, BaseSensorOperator):
     def _complete(self, client: Client, summary: dict[str, Any]) -> None:
         """Add to the summary of a job that has ended what its own answer does not say."""
 
-    def _check(self, client: Client, summary: dict[str, Any]) -> None:
+    def check_result(self, client: Client, summary: dict[str, Any]) -> None:
         """Raise what a job that has succeeded lacks all the same."""
 
     def execute(self, context: Context) -> dict[str, Any] | None:
@@ -86,7 +76,7 @@ class JobSensor(arguments.LiteralsStayText, BaseSensorOperator):
             if self.reschedule and not self.deferrable:
                 return super().execute(context)  # type: ignore[no-any-return]
             now = time.time()
-            limits = limits_of(self, begun=now, known=now)
+            limits = deferral.limits_of(self, begun=now, known=now)
 
             def look() -> dict[str, Any] | None:
                 client = self._client()
@@ -99,13 +89,11 @@ class JobSensor(arguments.LiteralsStayText, BaseSensorOperator):
         """Look once. Trouble that passes means "not yet"."""
         client = self._client()
         job = self._look(context, client, first=not context.get("task_reschedule_count"))
-        if job is None:
-            # Airflow counts the time of a sensor that it reschedules from its first poke.
-            begun = context["ti"].get_first_reschedule_date(context)
-            if begun and time.time() >= begun.timestamp() + self.timeout:
-                job = wait_here(
-                    self, client, self.job_kind, self._job_id, Limits(begun.timestamp() + self.timeout), over=True
-                )
+        # Airflow counts the time of a sensor that it reschedules from its first poke.
+        if job is None and (begun := context["ti"].get_first_reschedule_date(context)):
+            limits = Limits(begun.timestamp() + self.timeout)
+            if limits.left(time.time()) == 0:
+                job = deferral.wait_here(self, client, self._job_id, limits, over=True)
         if job is None or not job.is_terminal:
             return False
         return PokeReturnValue(is_done=True, xcom_value=self._finish(context, client, job.summary()))
@@ -115,17 +103,16 @@ class JobSensor(arguments.LiteralsStayText, BaseSensorOperator):
 
         def read() -> dict[str, Any]:
             client = self._client()
-            summary = summary_after(self, context, client, self.job_kind, self._job_id, event)
-            if summary["status"] == ActorJobStatus.SUCCEEDED:  # else the failure shows it
-                show_tail(self, client, self.job_kind, self._job_id, lines=outcome.LOG_TAIL_LINES)
+            summary = deferral.summary_after(self, context, client, self._job_id, event)
+            show_tail(self, client, summary)
             return self._finish(context, client, summary)
 
-        return self._until_ended(context, read, limits_after(self, context, event), may_defer=False)
+        return self._until_ended(context, read, deferral.limits_after(self, context, event), may_defer=False)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Airflow's way back from a deferral, also when no triggerer ran or the trigger crashed."""
         with self._same_on_every_path():
-            return resume(self, next_method, next_kwargs, context)
+            return deferral.resume(self, next_method, next_kwargs, context)
 
     def _until_ended(
         self, context: Context, first: Callable[[], dict[str, Any] | None], limits: Limits, *, may_defer: bool
@@ -138,7 +125,7 @@ class JobSensor(arguments.LiteralsStayText, BaseSensorOperator):
 
         def wait() -> dict[str, Any]:
             client = self._client()
-            return self._finish(context, client, wait_here(self, client, self.job_kind, self._job_id, limits).summary())
+            return self._finish(context, client, deferral.wait_here(self, client, self._job_id, limits).summary())
 
         step = first
         while True:
@@ -155,11 +142,11 @@ class JobSensor(arguments.LiteralsStayText, BaseSensorOperator):
                 )
                 left = limits.left(time.time())
                 if left == 0:
-                    raise time_out(timed_out(self.job_kind, self._job_id, None, error), limits) from None
+                    raise deferral.time_out(timed_out(self.job_kind, self._job_id, None, error), limits) from None
                 if step is wait:
                     time.sleep(self.poke_interval if left is None else min(left, self.poke_interval))
             if may_defer and limits.left(time.time()) != 0:
-                defer(self, self._trigger(), self._job_id, limits, abort_on_kill=False)
+                deferral.defer(self, self._trigger(), self._job_id, limits, abort_on_kill=False)
             step = wait
 
     @contextmanager
@@ -193,17 +180,16 @@ class JobSensor(arguments.LiteralsStayText, BaseSensorOperator):
 
     def _look(self, context: Context, client: Client, *, first: bool = True) -> Job | None:
         job: Job | None = client.check(self.job_kind, self._job_id, first=first)
-        if job is not None and not job.is_terminal:
-            outcome.announce(self, context, self.job_kind, job.summary())
-        if job is not None:
-            self.log.info(
-                "%s %s of Actor %s is %s: %s", self.job_kind.title, job, job.act_id, job.status, job.console_url
-            )
+        if job is None:
+            return None
+        if not job.is_terminal:
+            outcome.announce(self, context, job.summary())
+        self.log.info("%s %s of Actor %s is %s: %s", self.job_kind.title, job, job.act_id, job.status, job.console_url)
         return job
 
     def _finish(self, context: Context, client: Client, summary: dict[str, Any]) -> dict[str, Any]:
         # Again, for a job that could not be seen before it ended.
-        outcome.announce(self, context, self.job_kind, summary)
+        outcome.announce(self, context, summary)
         self._complete(client, summary)
-        outcome.finish(self, context, client, self.job_kind, summary, failure=self.failure, check=self._check)
+        outcome.finish(self, context, client, summary)
         return summary

@@ -77,8 +77,8 @@ class ApifyRunSensor(JobSensor):
     def _complete(self, client: Client, summary: dict[str, Any]) -> None:
         add_actor_name(self, client, summary)
 
-    def _check(self, client: Client, summary: dict[str, Any]) -> None:
-        check_min_items(self, client, RUN, summary, ApifyTooFewItemsFinal)
+    def check_result(self, client: Client, summary: dict[str, Any]) -> None:
+        check_min_items(self, client, summary, ApifyTooFewItemsFinal)
 
     def _trigger(self) -> Any:
         from airflow_provider_apify.triggers.run import ApifyRunTrigger

@@ -34,6 +34,7 @@ from airflow_provider_apify.client import wire
 WHAT = "POST /v2/acts/a1/builds"
 GET = Request("GET", "/v2/actor-builds/b1")
 TOO_DEEP = b"[" * 100_000
+TOKEN = "apify_api_secret"
 
 
 def body(type_: object, message: object = "Something is wrong.") -> bytes:
@@ -283,14 +284,20 @@ def test_any_retry_after_is_bearable(header: str) -> None:
 
 def test_an_error_answer_keeps_status_type_and_retry_after() -> None:
     with pytest.raises(ApiError, check=lambda error: error.kind is RATE_LIMIT) as caught:
-        wire.read(GET, 429, "7", body("rate-limit-exceeded"))
+        wire.read(GET, 429, {"Retry-After": "7"}, body("rate-limit-exceeded"), TOKEN)
     assert (caught.value.status, caught.value.type, caught.value.retry_after) == (429, "rate-limit-exceeded", 7.0)
     assert str(GET) in str(caught.value)
 
 
+def test_an_error_holds_no_token_that_a_proxy_quotes() -> None:
+    with pytest.raises(ApiError, match=r"You sent \*\*\*\.") as caught:
+        wire.read(GET, 403, {}, body("insufficient-permissions", f"You sent {TOKEN}."), TOKEN)
+    assert TOKEN not in str(caught.value)
+
+
 @pytest.mark.parametrize("data", [{"id": "b1"}, [], None, 0])
 def test_an_answer_gives_its_data(data: object) -> None:
-    assert wire.read(GET, 201, None, json.dumps({"data": data}).encode()) == data
+    assert wire.read(GET, 201, {}, json.dumps({"data": data}).encode(), TOKEN) == data
 
 
 @pytest.mark.parametrize(
@@ -312,16 +319,16 @@ def test_an_answer_gives_its_data(data: object) -> None:
 )
 def test_an_answer_that_is_not_apifys_passes_but_proves_nothing(status: int, sent: bytes, why: str) -> None:
     with pytest.raises(ApiError, check=lambda error: error.kind is SERVER, match=why) as caught:
-        wire.read(GET, status, None, sent)
+        wire.read(GET, status, {}, sent, TOKEN)
     assert caught.value.transient and caught.value.outcome_unknown
     assert str(GET) in str(caught.value) and "Sign in" not in str(caught.value)
 
 
 def test_an_answer_too_large_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wire, "BODY_LIMIT", 12)
-    assert wire.read(GET, 200, None, b'{"data": 10}') == 10
+    assert wire.read(GET, 200, {}, b'{"data": 10}', TOKEN) == 10
     with pytest.raises(ApiError, check=lambda error: error.kind is SERVER, match="larger than 12 bytes"):
-        wire.read(GET, 200, None, b'{"data": 100}')
+        wire.read(GET, 200, {}, b'{"data": 100}', TOKEN)
 
 
 def test_the_fingerprint_goes_into_the_user_agent() -> None:

@@ -146,6 +146,16 @@ def test_grace_of_a_missing_build_counts_from_the_first_miss_in_a_row() -> None:
         watch.failed(MISSING, 510.0)
 
 
+@pytest.mark.parametrize(
+    ("error", "between"), [(MISSING, DOWN), (MISSING, REFUSED), (REFUSED, DOWN), (REFUSED, MISSING)]
+)
+def test_other_trouble_in_between_starts_the_grace_again(error: ApiError, between: ApiError) -> None:
+    watch = Watch(BUILD, None)
+    watch.failed(error, 0.0)
+    watch.failed(between, 1.0)
+    assert watch.failed(error, 700.0) > 0
+
+
 def test_a_refusal_that_says_nothing_of_the_build_passes_for_ten_minutes_in_a_row() -> None:
     told: list[str] = []
     watch = Watch(BUILD, None, warn=told.append)
