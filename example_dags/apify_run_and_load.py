@@ -92,7 +92,7 @@ with DAG(
         files = ApifyDatasetToObjectStorageOperator(
             task_id="to_files",
             dataset_id=run.output["dataset_id"],
-            target="{{ params.directory }}/{{ run_id }}",
+            target="{{ params.directory }}/{{ task.dataset_id }}",
             compression="gzip",
             retries=2,
         )
@@ -116,18 +116,18 @@ with DAG(
             for each in written:
                 manifest = ObjectStoragePath(each["manifest"])
                 content = json.loads(manifest.read_text())
-                db.register_filesystem(manifest.fs)
-                files = [
-                    f"{manifest.protocol}://{(manifest.parent / file['name']).path}"
-                    for file in content["files"]
-                ]
                 dataset_id = content["dataset_id"]
                 db.execute("DELETE FROM products WHERE dataset_id = ?", [dataset_id])
-                db.execute(
-                    "INSERT INTO products SELECT url, title, price, ? FROM read_json("
-                    "?, columns={url: 'VARCHAR', title: 'VARCHAR', price: 'DOUBLE'})",
-                    [dataset_id, files],
-                )
+                # So DuckDB reads with the Airflow connection that the address names.
+                db.register_filesystem(manifest.fs)
+                for file in content["files"]:
+                    path = (manifest.parent / file["name"]).path
+                    db.execute(
+                        "INSERT INTO products SELECT url, title, price, ? FROM"
+                        " read_json(?, columns={url: 'VARCHAR', title: 'VARCHAR',"
+                        " price: 'DOUBLE'})",
+                        [dataset_id, f"{manifest.protocol}://{path}"],
+                    )
             db.commit()
             rows, cheapest = db.execute(
                 "SELECT count(*), arg_min(title, price) FROM products"
