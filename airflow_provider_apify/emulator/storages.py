@@ -109,6 +109,7 @@ class Record:
 @dataclass(eq=False)
 class KeyValueStore:
     id: str
+    name: str | None = None
     created_at: float = field(default_factory=time.time)
     records: dict[str, Record] = field(default_factory=dict)
 
@@ -123,8 +124,8 @@ class KeyValueStores(dict[str, KeyValueStore]):
         super().__init__()
         self._world = world
 
-    def create(self) -> KeyValueStore:
-        store = KeyValueStore(self._world.new_id())
+    def create(self, name: str | None = None) -> KeyValueStore:
+        store = KeyValueStore(self._world.new_id(), name)
         self[store.id] = store
         return store
 
@@ -232,11 +233,18 @@ async def get_items(
     return StreamingResponse(_sent(lines), headers=headers, media_type=_MEDIA_TYPES[format])
 
 
+@router.post("/v2/key-value-stores")
+async def create_store(call: WithToken, name: str | None = None) -> Response:
+    stores = call.world.key_value_stores
+    for store in stores.values():
+        if name and store.name == name:
+            return success(_store_object(store))
+    return success(_store_object(stores.create(name)), 201)
+
+
 @router.get("/v2/key-value-stores/{store_id}")
 async def get_store(call: WithToken, store_id: str) -> Response:
-    store = _store(call, store_id)
-    created = iso(store.created_at)
-    return success({"id": store.id, "createdAt": created, "modifiedAt": created, "accessedAt": iso(time.time())})
+    return success(_store_object(_store(call, store_id)))
 
 
 @router.get("/v2/key-value-stores/{store_id}/keys")
@@ -315,6 +323,12 @@ def _store(call: Call, store_id: str) -> KeyValueStore:
     if store_id not in call.world.key_value_stores:
         raise not_found("Key-value Store")
     return call.world.key_value_stores[store_id]
+
+
+def _store_object(store: KeyValueStore) -> dict[str, Any]:
+    created = iso(store.created_at)
+    shown = {"id": store.id, "createdAt": created, "modifiedAt": created, "accessedAt": iso(time.time())}
+    return shown | ({"name": store.name} if store.name else {})
 
 
 def _record(call: Call, store_id: str, key: str) -> Record:

@@ -27,7 +27,7 @@ RUN = [sample for sample in SAMPLES if not sample.not_run]
 
 #: Samples that are not run, by page and first line. Each says why in a comment before it.
 NOT_RUN = {
-    ("README.md", "make demo       # three builds on a real Airflow in two minutes; one worker is killed"),
+    ("README.md", "make demo       # builds and a run on a real Airflow in three minutes; one worker is killed"),
     ("README.md", "pip install ."),
     ("README.md", "make test          # all tests on the newest Airflow, about 20 minutes"),
     ("docs/quick-start.md", "make demo"),
@@ -54,11 +54,17 @@ def test_a_sample_fits_on_the_page(sample: Sample) -> None:
 def test_a_dag_runs(sample: Sample, load: Load, apify_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
     if "providers.http" in sample.text:
         connect_http(apify_emulator, monkeypatch)
+    if "~daily-scrape" in sample.text:
+        apify_emulator.add_task("daily-scrape", "scraper", {"items": 3})
     dags = load(sample)
     assert dags
     for dag in dags.values():
-        conf = {"build_id": start_build(apify_emulator)} if "build_id" in dag.params else None
-        assert dag.test(run_conf=conf).state == "success"
+        conf = {}
+        if "build_id" in dag.params:
+            conf["build_id"] = start_build(apify_emulator)
+        if "dataset_id" in dag.params:
+            conf["dataset_id"] = apify_emulator.add_dataset([{"title": "Product 1"}])
+        assert dag.test(run_conf=conf or None).state == "success"
 
 
 @pytest.mark.parametrize("sample", [sample for sample in RUN if sample.language == "sh"], ids=str)

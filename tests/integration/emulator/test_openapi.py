@@ -193,6 +193,8 @@ def test_storages(api: Api, emulator: Emulator, definition: Definition) -> None:
         definition.check(api, "GET", "/datasets/{datasetId}/items", 200, ids=ids, params={"format": format})
     definition.check(api, "PUT", "/key-value-stores/{storeId}/records/{recordKey}", 201, ids=ids, json={"b": 1})
     definition.check(api, "GET", "/key-value-stores/{storeId}", 200, ids=ids)
+    definition.check(api, "POST", "/key-value-stores", 201, params={"name": "urls"})
+    definition.check(api, "POST", "/key-value-stores", 200, params={"name": "urls"})
     definition.check(api, "GET", "/key-value-stores/{storeId}/keys", 200, ids=ids)
     definition.check(api, "DELETE", "/key-value-stores/{storeId}/records/{recordKey}", 204, ids=ids)
     definition.check(api, "GET", "/key-value-stores/{storeId}/records/{recordKey}", 404, ids=ids)

@@ -141,6 +141,15 @@ def test_records(api: Api, emulator: Emulator) -> None:
         assert error(api("GET", missing)) == (404, "record-not-found")
 
 
+def test_a_store_is_made_once_for_each_name(api: Api) -> None:
+    made, again, other = (api("POST", "/key-value-stores", params={"name": name}) for name in ("urls", "urls", "more"))
+    assert (made.status_code, again.status_code, other.status_code) == (201, 200, 201)
+    made, again, other = (answer.json()["data"] for answer in (made, again, other))
+    assert (made["id"], made["name"]) == (again["id"], "urls") != (other["id"], "more")
+    unnamed = [api("POST", "/key-value-stores").json()["data"] for _ in range(2)]
+    assert unnamed[0]["id"] != unnamed[1]["id"] and "name" not in unnamed[0]
+
+
 def test_a_record_behind_redirects_wants_no_token(api: Api, emulator: Emulator) -> None:
     store = emulator.add_key_value_store()
     emulator.add_record(store, "big", b"[1]", redirects=2)
