@@ -1,8 +1,8 @@
 """
-The table of rows: for each test how many builds there should be, how many there are, how it went and how long it took.
+The table of rows: for each test how many jobs there should be, how many there are, how it went and how long it took.
 
 ``pytest --rows FILE`` gathers it, ``python -m tests.rows FILE`` prints it. A test fills in its row by saying, with
-:func:`builds_are` or :func:`count_builds`, what Apify's ledger must show.
+:func:`jobs_are` or :func:`count_jobs`, what Apify's ledger must show.
 """
 
 from __future__ import annotations
@@ -12,39 +12,34 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_apify.emulator import Emulator
 from rig.tables import table
 
-TERMINAL = ("SUCCEEDED", "FAILED", "ABORTED", "TIMED-OUT")
+if TYPE_CHECKING:
+    from tests.kinds import Kind
 
 #: What the running test has said last.
 _row: dict[str, Any] = {}
 
 
-def builds_are(apify: Emulator, *expected: str, timeout: float = 60) -> None:
-    """Wait until the ledger shows exactly these builds, oldest first, and say so in the test's row."""
+def jobs_are(kind: Kind, *expected: str, timeout: float = 60) -> None:
+    """Wait until the ledger shows exactly these jobs of a kind, oldest first, and say so in the test's row."""
     _row["expected"] = len(expected)
     try:
-        apify.wait_for(lambda emulator: statuses(emulator) == list(expected), timeout=timeout)
+        kind.apify.wait_for(lambda _: kind.statuses == list(expected), timeout=timeout)
     except TimeoutError:
         pass
-    _row["seen"] = len(apify.builds)
-    assert statuses(apify) == list(expected)
+    _row["seen"] = len(kind.jobs)
+    assert kind.statuses == list(expected)
 
 
-def count_builds(expected: int, seen: int) -> None:
+def count_jobs(expected: int, seen: int) -> None:
     """Say the row's numbers where they are not those of a plain list of statuses."""
     _row.update(expected=expected, seen=seen)
     assert seen == expected
-
-
-def statuses(apify: Emulator) -> list[str]:
-    """The statuses of all builds, oldest first."""
-    return [build["status"] for build in apify.builds]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -45,6 +45,8 @@ class Answer(Enum):
     #: ``data`` where there is one; else JSON as it is, such as items of a dataset; else text, or bytes; ``None`` for no
     #: content. A record may lie behind a redirect to where Apify has put it.
     ANY = "any"
+    #: A record, as its content type says: JSON, text, or bytes. It, too, may lie behind a redirect.
+    RECORD = "record"
 
 
 class Request(NamedTuple):
@@ -147,9 +149,7 @@ def any_request(
         )
     check_wait((query or {}).get("waitForFinish"))
     repeat = Repeat.STARTS_ANOTHER if method == "POST" else Repeat.HARMLESS
-    return Request(
-        method, path, parameters(**query or {}), repeat, body=body, content_type=content_type or None, answer=Answer.ANY
-    )
+    return Request(method, path, parameters(**query or {}), repeat, body, content_type or None, Answer.ANY)
 
 
 def check_wait(seconds: object) -> int | None:
@@ -217,6 +217,23 @@ def check_job_id(kind: JobKind[Job], job_id: object) -> str:
         f"{noun}_id must be a {noun}'s id, such as the XCom {noun}_id of the task that starts it;"
         f" got {_shown(job_id)}{why}"
     )
+
+
+def check_id(argument: str, value: object, noun: str) -> str:
+    """
+    Read the id of something that can also be called ``username~name``, quoted for a path.
+
+    :param noun: what it is the id of.
+    :raises ValueError: it is none; the message says what to write.
+    """
+    text = _stripped(value)
+    if text in _NOTHING:
+        why = ". Does the template or the task that it comes from give anything?"
+    elif re.match(_ADDRESS, text) or "/" in text or not _is_segment(text):
+        why = ""
+    else:
+        return quote(text, safe="~")
+    raise ValueError(f"{argument} must be the id of a {noun}; got {_shown(value)}{why}")
 
 
 def actor_path(actor_id: object) -> str:

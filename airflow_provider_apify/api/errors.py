@@ -189,6 +189,9 @@ def may_repeat(repeat: Repeat, error: ApiError) -> bool:
 #: An Actor in a request's path that has neither a user nor the form of an id, which is 17 letters and digits.
 _BARE_NAME = r"(?a)/v2/(acts|actor-tasks)/(?![0-9A-Za-z]{17}(?:/|$))([\w.-]+)(?=/|$)"
 
+#: A request for a storage or what is in it.
+_STORAGE = r"/v2/(dataset|key-value-store)s/"
+
 
 def from_answer(what: str, status: int, body: bytes, retry_after: float | None = None) -> ApiError:
     """
@@ -210,6 +213,11 @@ def from_answer(what: str, status: int, body: bytes, retry_after: float | None =
     advice = _ADVICE.get(type_ or "", kind.advice)
     if approval_url:
         advice += f"\n{approval_url}"
+    if kind == NOT_FOUND and (storage := re.search(_STORAGE, what)):
+        advice = (
+            f"Check the id of the {storage[1]}, and that the account of the connection's token can see it. Apify"
+            f" deletes a {storage[1]} without a name when the data retention of the account's plan is over."
+        )
     if kind == NOT_FOUND and (found := re.search(_BARE_NAME, what)):
         whose, name = "an Actor" if found[1] == "acts" else "a task", found[2]
         advice += f"\n{name} is no {whose.split()[1]}'s id: write ~{name} for {whose} of your own, else user/{name}."

@@ -6,10 +6,12 @@ Not public: users call ``hooks.apify.ApifyHook``.
 
 from __future__ import annotations
 
+import asyncio
 import math
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,7 +23,7 @@ from airflow_provider_apify.api.job import J, JobKind
 from airflow_provider_apify.client import wire
 from airflow_provider_apify.client.failures import as_airflow_error, configuration, timed_out
 from airflow_provider_apify.client.settings import Settings, Source
-from airflow_provider_apify.client.worker import SyncTransport
+from airflow_provider_apify.client.worker import Stream, SyncTransport
 from airflow_provider_apify.exceptions import ApifyApiError, ApifySupersededError
 from airflow_provider_apify.jobs.start import ATTEMPTS
 from airflow_provider_apify.jobs.wait import DeadlineReached, Watch, backoff
@@ -109,6 +111,26 @@ class Client:
         return self._retrying(
             request, attempts, lambda transport: wire.parsed(request, parse, transport.send(request, fingerprint))
         )
+
+    @contextmanager
+    def stream(self, request: Request, *, silence: float | None = None) -> Iterator[Stream]:
+        """
+        Send a request once, and give its answer to be read as it comes. See :meth:`pause_after` for the next try.
+
+        :param silence: longest time in seconds between two parts of one that may take for ever; ``None``: it may not.
+        """
+        with ExitStack() as stack:
+            yield self._once(lambda transport: stack.enter_context(transport.stream(request, silence=silence)))
+
+    def pause_after(self, error: ApiError, failures: int, request: Request) -> None:
+        """
+        Pause before ``request``, whose answer was read by :meth:`stream`, is sent again.
+
+        :param error: the last of ``failures`` in a row.
+        :raises ApifyApiError: ``error``, if the request may not be sent again.
+        """
+        named = self._named(error, self.settings)
+        self._pause(self._pause_after(named, failures, request, ATTEMPTS, self._longest_pause))
 
     def start(self, start: Start[J], *, fingerprint: object = "", attempts: int = ATTEMPTS) -> J:
         """Start a job. With ``outcome_unknown`` set, an ``ApifyApiError`` says that there may be one all the same."""
@@ -212,13 +234,10 @@ class Client:
         """Give a job's log from its begin, as it is written, until the job ends. Not repeated: ask again for that."""
         with configuration():
             request = endpoints.get_job_log(kind, job_id, stream=True)
-        transport = self.connect()
-        token = transport.settings.token.encode()
-        try:
-            for chunk in transport.stream(request, silence=_LOG_SILENCE):
+        token = self.settings.token.encode()
+        with self.stream(request, silence=_LOG_SILENCE) as answer:
+            for chunk in answer.chunks:
                 yield chunk.replace(token, b"*" * len(token))
-        except ApiError as error:
-            raise self._named(error, transport.settings) from None
 
     # -- in a triggerer -------------------------------------------------------------------------------------------
 
@@ -235,8 +254,6 @@ class Client:
 
         :param deadline: epoch seconds, or ``None``.
         """
-        from asyncio import sleep
-
         from airflow_provider_apify.client.polls import shared_polls
 
         with configuration():
@@ -256,7 +273,7 @@ class Client:
                         pause = watch.seen(job, time.time())
                         if pause is None:
                             return job
-                    await sleep(pause)
+                    await asyncio.sleep(pause)
             except ApiError as error:
                 raise self._named(error, polls.settings) from None
             except DeadlineReached:
@@ -264,8 +281,6 @@ class Client:
 
     async def abort_async(self, kind: JobKind[J], job_id: str, *, gracefully: bool = False) -> J:
         """Abort a job from an event loop, as :meth:`abort` does, trying again for as long as the caller lets it."""
-        from asyncio import sleep
-
         from airflow_provider_apify.client.polls import shared_polls
 
         with configuration():
@@ -279,7 +294,7 @@ class Client:
                     failures += 1
                     named = self._named(error, polls.settings)
                     pause = self._pause_after(named, failures, request, ATTEMPTS, _ABORT_PAUSE)
-                await sleep(pause)
+                await asyncio.sleep(pause)
 
     # -- inside ---------------------------------------------------------------------------------------------------
 

@@ -280,7 +280,7 @@ def _base_url(host: str | None, port: int | None, *, allow_http: bool) -> str:
         raise ValueError("host is not a host name or base URL such as https://api.apify.com")
     if parts.path.rstrip("/") not in ("", "/v2"):
         raise ValueError("host has a path: use the API's base URL, such as https://api.apify.com, with or without /v2")
-    loopback = _is_loopback(name)
+    loopback = is_loopback(name)
     scheme = parts.scheme or ("http" if loopback or allow_http else "https")
     if scheme == "http" and not loopback and not allow_http:
         raise ValueError(
@@ -304,7 +304,7 @@ def _split(url: str, name: str) -> SplitResult:
     return parts
 
 
-def _is_loopback(name: str) -> bool:
+def is_loopback(name: str) -> bool:
     try:
         return ipaddress.ip_address(name).is_loopback
     except ValueError:

@@ -7,6 +7,7 @@ import platform
 import ssl
 import time
 from collections.abc import Callable, Mapping
+from email.message import Message
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -17,6 +18,7 @@ from urllib3.util import Retry
 from airflow_provider_apify._version import __version__
 from airflow_provider_apify.api import errors
 from airflow_provider_apify.api.endpoints import Answer, Request
+from airflow_provider_apify.client.settings import is_loopback
 
 T = TypeVar("T")
 
@@ -52,6 +54,17 @@ def headers(request: Request, fingerprint: object = "") -> dict[str, str]:
     return {**given, "Content-Type": request.content_type} if request.content_type else given
 
 
+def is_encrypted_or_local(address: str) -> bool:
+    """Whether what is sent to ``address`` can be read by nobody on the way."""
+    try:
+        parts = urlsplit(address)
+        return bool(parts.hostname) and (
+            parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or ""))
+        )
+    except ValueError:
+        return False
+
+
 def read(request: Request, status: int, headers: Mapping[str, str], body: bytes, token: str) -> Any:
     """
     Give what the answer to ``request`` holds, as its :class:`Answer` says.
@@ -66,6 +79,8 @@ def read(request: Request, status: int, headers: Mapping[str, str], body: bytes,
         raise errors.from_answer(str(request), status, body, seconds_of(headers.get("Retry-After")))
     if len(body) > BODY_LIMIT:
         raise errors.unreadable(str(request), status, f"it is larger than {BODY_LIMIT} bytes")
+    if request.answer is Answer.RECORD:
+        return _record(request, status, body, headers.get("Content-Type", ""))
     if request.answer is Answer.TEXT:
         return body.decode(errors="replace")
     if request.answer is Answer.ANY and not body:
@@ -82,6 +97,23 @@ def read(request: Request, status: int, headers: Mapping[str, str], body: bytes,
     if request.answer is Answer.ANY:
         return found
     raise errors.unreadable(str(request), status, "it has no field 'data'")
+
+
+def _record(request: Request, status: int, body: bytes, content_type: str) -> Any:
+    message = Message()
+    message["Content-Type"] = content_type or "application/octet-stream"
+    kind = message.get_content_type()
+    if kind == "application/json" or kind.endswith("+json"):
+        found = _loaded(body)
+        if found is _NO_JSON:
+            raise errors.unreadable(str(request), status, "it is cut off or no JSON at all")
+        return found
+    if message.get_content_maintype() == "text" or message.get_content_charset():
+        try:
+            return body.decode(message.get_content_charset("utf-8"))
+        except (UnicodeDecodeError, LookupError):
+            return body
+    return body
 
 
 def _text(body: bytes) -> str | bytes:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import ssl
 import time
-from collections.abc import Iterator
-from typing import Any
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import requests
 import urllib3.exceptions
@@ -16,6 +19,12 @@ from airflow_provider_apify.api.errors import NETWORK, ApiError, Repeat, unreada
 from airflow_provider_apify.client import wire
 from airflow_provider_apify.client.settings import Settings
 
+#: Bytes to read at a time, and, of what comes packed, to give at a time.
+_CHUNK = 262_144
+#: An answer that comes more slowly has its time: four times the connection's ``timeout``.
+_LEAST_BYTES_PER_SECOND = 10_000
+#: From one address to the next.
+_MOST_HOPS = 3
 #: What is raised while an answer is read.
 _BROKEN = (requests.RequestException, urllib3.exceptions.HTTPError, OSError)
 
@@ -43,14 +52,8 @@ class SyncTransport:
         fresh = request.repeat is Repeat.STARTS_ANOTHER
         session = self._new_session() if fresh else self._session
         try:
-            response = self._open(session, request, fingerprint)
-            self.clock_offset = wire.clock_offset(response.headers.get("Date"))
-            if request.answer is Answer.ANY and request.method == "GET" and response.is_redirect:
-                with response:
-                    response = self._stored(request, response.headers["Location"])
-            with response:
-                body = b"".join(self._chunks(request, response, wire.BODY_LIMIT + 1))
-            return wire.read(request, response.status_code, response.headers, body, self.settings.token)
+            with self._open(session, request, fingerprint) as response:
+                return self._read(request, response, b"".join(self._chunks(request, response, wire.BODY_LIMIT + 1)))
         finally:
             if fresh:
                 session.close()
@@ -62,24 +65,21 @@ class SyncTransport:
             for chunk in self._chunks(request, response, None):
                 tail = (tail + chunk)[-limit:]
             if response.status_code != 200:
-                wire.read(request, response.status_code, response.headers, tail, self.settings.token)
+                self._read(request, response, tail)
             return tail
 
-    def stream(self, request: Request, *, silence: float) -> Iterator[bytes]:
+    @contextmanager
+    def stream(self, request: Request, *, silence: float | None = None) -> Iterator[Stream]:
         """
-        Give a text answer as it comes, without end.
+        Give a text answer to be read as it comes, whatever its size.
 
-        :param silence: longest time in seconds between two parts of it.
+        :param silence: longest time in seconds between two parts of one that may take for ever; ``None``: it may not.
         """
-        with self._open(self._session, request, silence=silence) as response:
+        with self._open(self._session, request, accept_encoding="gzip", silence=silence) as response:
             if response.status_code != 200:
-                body = b"".join(self._chunks(request, response, wire.BODY_LIMIT))
-                wire.read(request, response.status_code, response.headers, body, self.settings.token)
-            try:
-                while chunk := response.raw.read1(65536, decode_content=True):
-                    yield chunk
-            except _BROKEN as error:
-                raise _network_error(request, error) from None
+                self._read(request, response, b"".join(self._chunks(request, response, wire.BODY_LIMIT + 1)))
+            patience = None if silence is None else math.inf
+            yield Stream(response.headers, self._unpacked(request, response, patience))
 
     def _new_session(self) -> requests.Session:
         session = requests.Session()
@@ -91,29 +91,49 @@ class SyncTransport:
             session.proxies.update({"http": self.settings.proxy, "https": self.settings.proxy})
         return session
 
+    def _read(self, request: Request, response: requests.Response, body: bytes) -> Any:
+        return wire.read(request, response.status_code, response.headers, body, self.settings.token)
+
     def _open(
-        self, session: requests.Session, request: Request, fingerprint: object = "", *, silence: float | None = None
+        self,
+        session: requests.Session,
+        request: Request,
+        fingerprint: object = "",
+        *,
+        accept_encoding: str | None = None,
+        silence: float | None = None,
     ) -> requests.Response:
+        address, headers = wire.address(self.settings.base_url, request), wire.headers(request, fingerprint)
         try:
-            return session.request(
+            response = session.request(
                 request.method,
-                wire.address(self.settings.base_url, request),
+                address,
                 data=request.body,
-                headers=wire.headers(request, fingerprint),
+                headers={**headers, "Accept-Encoding": accept_encoding} if accept_encoding else headers,
                 timeout=(self.settings.timeout, silence or request.wait + self.settings.timeout),
                 allow_redirects=False,
                 stream=True,
             )
         except requests.RequestException as error:
             raise _network_error(request, error) from None
+        except ValueError:  # requests reads where it redirects to
+            raise unreadable(str(request), 302, "it redirects to an address that is not https") from None
         except OSError:  # requests finds no ca_bundle any more
             raise wire.no_answer(request, "request", sent=False) from None
+        self.clock_offset = wire.clock_offset(response.headers.get("Date"))
+        hops = 0
+        while response.is_redirect and request.method == "GET" and request.answer in (Answer.ANY, Answer.RECORD):
+            with response:
+                hops += 1
+                if hops > _MOST_HOPS:
+                    raise unreadable(str(request), 302, f"it redirects more than {_MOST_HOPS} times")
+                address = response.headers["Location"]
+            response = self._stored(request, address)
+        return response
 
     def _stored(self, request: Request, address: str) -> requests.Response:
         """Get a record from where Apify has put it: the address is signed, so it goes into no message."""
-        if not address.startswith(
-            "https://" if self.settings.base_url.startswith("https") else ("https://", "http://")
-        ):
+        if not wire.is_encrypted_or_local(address):
             raise unreadable(str(request), 302, "it redirects to an address that is not https")
         try:
             return self._session.get(
@@ -127,20 +147,68 @@ class SyncTransport:
         except requests.RequestException as error:
             raise _network_error(request, error) from None
 
-    def _chunks(self, request: Request, response: requests.Response, most: int | None) -> Iterator[bytes]:
-        """Read an answer as it comes, at most ``most`` bytes of it, within its time even if it only trickles."""
-        ends = time.monotonic() + request.wait + 4 * self.settings.timeout
+    def _chunks(
+        self,
+        request: Request,
+        response: requests.Response,
+        most: int | None,
+        *,
+        decode: bool = True,
+        patience: float | None = None,
+    ) -> Iterator[bytes]:
+        """
+        Read an answer as it comes, at most ``most`` bytes of it, within its time even if it only trickles: what counts
+        is the time spent on reading it, not what the caller does in between.
+        """
+        patience = patience or request.wait + 4 * self.settings.timeout
         size = 0
+        while most is None or size < most:
+            began = time.monotonic()
+            try:
+                chunk = response.raw.read1(_CHUNK, decode_content=decode)
+            except _BROKEN as error:
+                raise _network_error(request, error) from None
+            if not chunk:
+                return
+            size += len(chunk)
+            patience += len(chunk) / _LEAST_BYTES_PER_SECOND - (time.monotonic() - began)
+            if patience < 0:
+                raise ApiError(f"The answer to {request} trickles in too slowly. Retry later.", NETWORK)
+            yield chunk
+
+    def _unpacked(self, request: Request, response: requests.Response, patience: float | None) -> Iterator[bytes]:
+        """
+        Read an answer that may be packed with gzip. Done here, since urllib3 takes gzip without its end for whole.
+
+        :raises ApiError: also for an answer that ends too early.
+        """
+        chunks = self._chunks(request, response, None, decode=False, patience=patience)
+        encoding = response.headers.get("Content-Encoding", "identity").lower()
+        if encoding == "identity":
+            yield from chunks
+            return
+        if encoding != "gzip":
+            raise unreadable(str(request), response.status_code, "it is packed in a way that was not asked for")
+        unpacker = zlib.decompressobj(wbits=31)
         try:
-            while chunk := response.raw.read1(65536, decode_content=True):
-                yield chunk
-                size += len(chunk)
-                if most is not None and size >= most:
-                    return
-                if time.monotonic() > ends:
-                    raise ApiError(f"The answer to {request} trickles in too slowly. Retry later.", NETWORK)
-        except _BROKEN as error:
-            raise _network_error(request, error) from None
+            for packed in chunks:
+                while packed:
+                    if unpacker.eof:
+                        unpacker = zlib.decompressobj(wbits=31)
+                    yield unpacker.decompress(packed, _CHUNK)
+                    packed = unpacker.unconsumed_tail or unpacker.unused_data
+        except zlib.error:
+            raise unreadable(str(request), response.status_code, "its gzip is broken") from None
+        if not unpacker.eof:
+            raise wire.no_answer(request, "cut", sent=True)
+
+
+class Stream(NamedTuple):
+    """A successful answer, to be read once."""
+
+    headers: Mapping[str, str]
+    #: Raises ``ApiError`` where the answer breaks off.
+    chunks: Iterator[bytes]
 
 
 class _BearerAuth(AuthBase):

@@ -222,7 +222,8 @@ async def get_items(
     headers = {
         "X-Apify-Pagination-Offset": str(offset),
         "X-Apify-Pagination-Limit": str(limit or _NO_LIMIT),
-        "X-Apify-Pagination-Count": str(stop - start),
+        # Stored items, whatever filters make of them. It goes by the counter, so it may be too low.
+        "X-Apify-Pagination-Count": str(max(min(stop, dataset.item_count) - start, 0)),
         "X-Apify-Pagination-Total": str(dataset.item_count),
         "X-Apify-Pagination-Desc": str(desc).lower(),
     }

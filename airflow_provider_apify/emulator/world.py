@@ -128,7 +128,7 @@ class World:
             raise ApiError(
                 402,
                 "concurrent-runs-limit-exceeded",
-                f"By launching this job you will exceed the limit of {most} concurrent Actor runs and builds.",
+                f"By launching this job you will exceed your limit of {most} concurrent Actor runs.",
             )
 
     def new_id(self) -> str:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json as json_library
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.common.compat.sdk import BaseHook
 
-from airflow_provider_apify.api import builds, endpoints, runs
+from airflow_provider_apify.api import builds, endpoints, runs, storages
 from airflow_provider_apify.api.builds import BUILD, Actor, Build
 from airflow_provider_apify.api.job import J, JobKind
 from airflow_provider_apify.api.runs import RUN, Run
+from airflow_provider_apify.api.storages import Names
+from airflow_provider_apify.client import items
 from airflow_provider_apify.client.client import Client
 from airflow_provider_apify.client.failures import configuration
 from airflow_provider_apify.client.settings import Source
+from airflow_provider_apify.exceptions import ApifyNotFoundError
 
 if TYPE_CHECKING:
     from airflow.sdk.types import Logger
@@ -301,6 +304,64 @@ class ApifyHook(BaseHook):
         """Get the end of a run's log (``GET /v2/actor-runs/:runId/log``), as :meth:`get_build_log` of a build's."""
         return self._log_tail(RUN, run_id, tail_lines)
 
+    # -- results --------------------------------------------------------------------------------------------------
+
+    def iterate_dataset_items(
+        self,
+        dataset_id: str,
+        *,
+        fields: Names = None,
+        omit: Names = None,
+        unwind: Names = None,
+        flatten: Names = None,
+        clean: bool | None = None,
+        view: str | None = None,
+        offset: int = 0,
+        limit: int | None = None,
+    ) -> Iterator[dict[str, Any]]:
+        """
+        Give a dataset's items one by one, oldest first (``GET /v2/datasets/:datasetId/items``).
+
+        They are read as they are asked for: whatever the size of the dataset, one item and about a megabyte are in
+        memory. Trouble on the way is waited out as with any other request, and no item is given twice.
+
+        :param dataset_id: id, such as a run's ``default_dataset_id``, or ``username~dataset-name``.
+        :param fields: names of the fields to keep, in this order; as a list, or with commas between them.
+        :param omit: names of fields to leave out.
+        :param unwind: names of fields whose elements become items of their own.
+        :param flatten: names of fields whose objects become fields such as ``address.city``.
+        :param clean: leave out fields that begin with ``#``, and items that are empty then.
+        :param view: name of a view of the dataset.
+        :param offset: how many stored items to pass over, 0 or more.
+        :param limit: how many stored items to look at, 0 or more; filters may make more or fewer of them. ``None``:
+            all.
+        :raises ApifyConfigurationError: an argument cannot be used.
+        :raises ApifyApiError: from the iterator, too: the dataset is gone, or could not be read for about a minute.
+        """
+        with configuration():
+            part = storages.filters(fields=fields, omit=omit, unwind=unwind, flatten=flatten, clean=clean, view=view)
+            blocks = items.read(self._client, dataset_id, part, offset=offset, limit=limit)
+        return items.parsed(blocks)
+
+    def get_record(self, store_id: str, key: str) -> Any:
+        """
+        Get a record (``GET /v2/key-value-stores/:storeId/records/:key``).
+
+        :param store_id: id of the key-value store, such as a run's ``default_key_value_store_id``, or
+            ``username~store-name``.
+        :param key: such as ``OUTPUT``.
+        :return: by the record's content type what JSON says, or text, or bytes, of at most 32 MiB; ``None`` if the
+            store has no such record.
+        :raises ApifyNotFoundError: there is no such store, or the token cannot see it.
+        """
+        with configuration():
+            record, store = storages.get_record(store_id, key), storages.get_store(store_id)
+        try:
+            return self._client.call(record, lambda value: value)
+        except ApifyNotFoundError:
+            self._client.call(store, lambda value: value)
+            return None
+
     # -- Actors, account, everything else -------------------------------------------------------------------------
 
     def get_actor(self, actor_id: str) -> Actor:
@@ -308,6 +369,20 @@ class ApifyHook(BaseHook):
         with configuration():
             request = endpoints.get_actor(actor_id)
         return self._client.call(request, Actor.from_api)
+
+    def validate_input(self, actor_id: str, run_input: Any, *, build: str | None = None) -> None:
+        """
+        Let Apify check an input against an Actor's input schema (``POST /v2/acts/:actorId/validate-input``).
+
+        :param run_input: what JSON can say.
+        :param build: tag or number of the build whose schema counts. ``None``: the one tagged ``latest``, even if the
+            Actor's runs have another one by default.
+        :raises ApifyInvalidRequestError: the input does not fit; the message has Apify's reason.
+        :raises ApifyApiError: it could not be checked, such as for a build that is not there.
+        """
+        with configuration():
+            request = storages.validate_input(actor_id, _as_json(run_input), build=build)
+        self._client.call(request, lambda answer: None)
 
     def request(
         self,

@@ -13,7 +13,6 @@ from airflow_provider_apify.api.endpoints import check_actor_id
 from airflow_provider_apify.client.failures import configuration
 from airflow_provider_apify.exceptions import ApifyBuildFailed
 from airflow_provider_apify.lifecycle import arguments
-from airflow_provider_apify.lifecycle.attempt import Attempt
 from airflow_provider_apify.lifecycle.tag_seen import add_actor
 from airflow_provider_apify.operators.job import JobOperator
 
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from airflow_provider_apify.api.endpoints import Start
     from airflow_provider_apify.client.client import Client
     from airflow_provider_apify.jobs.wait import Limits
+    from airflow_provider_apify.lifecycle.attempt import Attempt
 
 
 class ApifyBuildOperator(JobOperator):
@@ -120,6 +120,8 @@ class ApifyBuildOperator(JobOperator):
         self.actor_id = arguments.checked(check_actor_id, arguments.digits(self.actor_id))
 
     def _attempt(self, context: Context, client: Client, begun: float) -> Attempt:
+        from airflow_provider_apify.lifecycle.attempt import Attempt
+
         version = arguments.given(self.version)
         if version is not None:
             version = arguments.checked(builds.check_version, version)

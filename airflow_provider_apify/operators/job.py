@@ -12,9 +12,7 @@ from airflow.providers.common.compat.sdk import BaseOperator
 from airflow_provider_apify import metrics
 from airflow_provider_apify.exceptions import ApifyConfigurationError, ApifyJobTimeout, ApifySupersededError
 from airflow_provider_apify.lifecycle import arguments, outcome
-from airflow_provider_apify.lifecycle.attempt import Attempt, job_before
 from airflow_provider_apify.lifecycle.deferral import defer, limits_after, limits_of, resume, summary_after, wait_here
-from airflow_provider_apify.lifecycle.hold import Hold
 from airflow_provider_apify.lifecycle.job_log import show_tail, streamed_log
 from airflow_provider_apify.links.console import ApifyConsoleLink
 
@@ -25,6 +23,8 @@ if TYPE_CHECKING:
     from airflow_provider_apify.client.client import Client
     from airflow_provider_apify.exceptions import ApifyJobFailed
     from airflow_provider_apify.jobs.wait import Limits
+    from airflow_provider_apify.lifecycle.attempt import Attempt
+    from airflow_provider_apify.lifecycle.hold import Hold
 
 
 class JobOperator(arguments.LiteralsStayText, BaseOperator):
@@ -150,7 +150,10 @@ class JobOperator(arguments.LiteralsStayText, BaseOperator):
         client = self._client()
         self._hold = self._new_hold(context, client)
         job_id = event.get(f"{self.job_kind.name}_id") if isinstance(event, dict) else None
-        job_id = job_id or job_before(self, context)
+        if job_id is None:
+            from airflow_provider_apify.lifecycle.attempt import job_before
+
+            job_id = job_before(self, context)
         self._hold.take(job_id)
         with self._hold.during():
             self._read_rendered()
@@ -204,6 +207,8 @@ class JobOperator(arguments.LiteralsStayText, BaseOperator):
             )
 
     def _new_hold(self, context: Context, client: Client) -> Hold:
+        from airflow_provider_apify.lifecycle.hold import Hold
+
         return Hold(
             client,
             self.job_kind,

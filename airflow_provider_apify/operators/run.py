@@ -13,7 +13,6 @@ from airflow_provider_apify.api.runs import RUN
 from airflow_provider_apify.client.failures import configuration
 from airflow_provider_apify.exceptions import ApifyRunFailed, ApifyTooFewItems
 from airflow_provider_apify.lifecycle import arguments
-from airflow_provider_apify.lifecycle.attempt import Attempt
 from airflow_provider_apify.lifecycle.min_items import check_min_items, count_found
 from airflow_provider_apify.lifecycle.tag_seen import add_actor_name
 from airflow_provider_apify.operators.job import JobOperator
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_apify.client.client import Client
     from airflow_provider_apify.jobs.wait import Limits
+    from airflow_provider_apify.lifecycle.attempt import Attempt
 
 
 class RunOperator(JobOperator):
@@ -79,6 +79,8 @@ class RunOperator(JobOperator):
         raise NotImplementedError
 
     def _attempt(self, context: Context, client: Client, begun: float) -> Attempt:
+        from airflow_provider_apify.lifecycle.attempt import Attempt
+
         build = arguments.digits(arguments.given(self.build))
         with configuration():
             collection, subject = self._of()

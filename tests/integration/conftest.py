@@ -16,13 +16,20 @@ from airflow_provider_apify.client.settings import Source
 from airflow_provider_apify.emulator import Emulator
 from airflow_provider_apify.operators.build import ApifyBuildOperator
 from airflow_provider_apify.sensors.build import ApifyBuildSensor
+from tests.kinds import KINDS, Kind
 from tests.runner import Runner, Supervisor, install
 
 
 @pytest.fixture
 def apify() -> Iterator[Emulator]:
-    with Emulator(build_seconds=0.4) as emulator:
+    with Emulator(build_seconds=0.4, run_seconds=0.4) as emulator:
         yield emulator
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest, apify: Emulator) -> Kind:
+    """Each kind of job in turn."""
+    return KINDS[request.param](apify)
 
 
 @pytest.fixture

@@ -70,10 +70,10 @@ def callbacks() -> Callbacks:
     return Callbacks()
 
 
-def failed(error: BaseException | None, apify: Emulator) -> None:
+def failed(error: BaseException | None, kind: Kind) -> None:
     """What an alert is made of is all in the exception."""
     assert isinstance(error, ApifyBuildFailed)
-    build = apify.builds[0]
+    build = kind.jobs[0]
     assert error.summary["build_number"] == build["buildNumber"]
     assert error.summary["status"] == "FAILED"
     assert error.summary["usage_total_usd"] == build["usageTotalUsd"]
@@ -83,8 +83,8 @@ def failed(error: BaseException | None, apify: Emulator) -> None:
 
 
 @WAYS
-def test_success(deferrable: bool, apify: Emulator, runner: Runner, callbacks: Callbacks, listener: Listener) -> None:
-    outcome = runner.run_to_end(lambda: operator(wait_for_completion=True, deferrable=deferrable, **callbacks.options))
+def test_success(deferrable: bool, kind: Kind, runner: Runner, callbacks: Callbacks, listener: Listener) -> None:
+    outcome = runner.run_to_end(lambda: kind.operator(wait_for_completion=True, deferrable=deferrable, **callbacks.options))
     assert callbacks.ended_with() is None
     assert callbacks.called[-1][0] == "on_success_callback"
     assert listener.told == [("success", outcome.xcoms["summary"]["console_url"])]
@@ -93,10 +93,10 @@ def test_success(deferrable: bool, apify: Emulator, runner: Runner, callbacks: C
 @WAYS
 @pytest.mark.parametrize("retries", [0, 1])
 def test_failure(
-    retries: int, deferrable: bool, apify: Emulator, runner: Runner, callbacks: Callbacks, listener: Listener
+    retries: int, deferrable: bool, kind: Kind, apify: Emulator, runner: Runner, callbacks: Callbacks, listener: Listener
 ) -> None:
     runner.run_to_end(
-        lambda: operator(
+        lambda: kind.operator(
             "~always-fails", wait_for_completion=True, deferrable=deferrable, retries=retries, **callbacks.options
         )
     )
@@ -109,10 +109,10 @@ def test_failure(
 
 @WAYS
 def test_failure_of_a_sensor(
-    deferrable: bool, apify: Emulator, runner: Runner, callbacks: Callbacks, listener: Listener
+    deferrable: bool, kind: Kind, apify: Emulator, runner: Runner, callbacks: Callbacks, listener: Listener
 ) -> None:
-    build_id = start_build(apify, "always-fails")
-    runner.run_to_end(lambda: sensor(build_id, deferrable=deferrable, retries=1, **callbacks.options))
+    job_id = kind.start("always-fails")
+    runner.run_to_end(lambda: kind.sensor(job_id, deferrable=deferrable, retries=1, **callbacks.options))
     error = callbacks.ended_with()
     assert callbacks.called[-1][0] == "on_failure_callback"
     assert type(error) is ApifyBuildFailedFinal
@@ -121,19 +121,19 @@ def test_failure_of_a_sensor(
 
 
 @WAYS
-def test_timeout(deferrable: bool, apify: Emulator, runner: Runner, callbacks: Callbacks, listener: Listener) -> None:
-    apify.build_seconds = 30
-    runner.run_to_end(lambda: operator(wait_for_completion=True, deferrable=deferrable, timeout=1, **callbacks.options))
+def test_timeout(deferrable: bool, kind: Kind, runner: Runner, callbacks: Callbacks, listener: Listener) -> None:
+    kind.seconds = 30
+    runner.run_to_end(lambda: kind.operator(wait_for_completion=True, deferrable=deferrable, timeout=1, **callbacks.options))
     error = callbacks.ended_with()
     assert type(error) is ApifyJobTimeout
     assert listener.told == [("failed", error)]
 
 
 @WAYS
-def test_skip(deferrable: bool, apify: Emulator, runner: Runner, callbacks: Callbacks, listener: Listener) -> None:
-    build_id = start_build(apify, "always-fails")
+def test_skip(deferrable: bool, kind: Kind, runner: Runner, callbacks: Callbacks, listener: Listener) -> None:
+    job_id = kind.start("always-fails")
     outcome: Outcome = runner.run_to_end(
-        lambda: sensor(build_id, deferrable=deferrable, soft_fail=True, **callbacks.options)
+        lambda: kind.sensor(job_id, deferrable=deferrable, soft_fail=True, **callbacks.options)
     )
     callbacks.ended_with()
     assert callbacks.called[-1][0] == "on_skipped_callback"

@@ -33,25 +33,25 @@ def story(apify: Emulator, capsys: pytest.CaptureFixture[str]) -> Callable[..., 
     return story
 
 
-def told(apify: Emulator, *lines: str, name: str = "hello-world") -> list[str]:
+def told(kind: Kind, apify: Emulator, *lines: str, name: str = "hello-world") -> list[str]:
     """Give lines about the first build."""
-    build = apify.builds[0]
+    build = kind.jobs[0]
     names = {"name": name, "id": build["id"], "number": build["buildNumber"], "actor": build["actId"]}
     names["url"] = f"https://console.apify.com/actors/{build['actId']}#/builds/{build['buildNumber']}"
     return [line.format(**names) for line in lines]
 
 
 @WAYS
-def test_a_success(deferrable: bool, apify: Emulator, runner: Runner, story: Callable[[], list[str]]) -> None:
-    runner.run_to_end(lambda: operator(wait_for_completion=True, deferrable=deferrable))
+def test_a_success(deferrable: bool, kind: Kind, apify: Emulator, runner: Runner, story: Callable[[], list[str]]) -> None:
+    runner.run_to_end(lambda: kind.operator(wait_for_completion=True, deferrable=deferrable))
     assert story() == told(
         apify, CHOSEN, "Started build {number} ({id}) of Actor ~hello-world: {url}", READY, ENDED_WELL
     )
 
 
 @WAYS
-def test_a_failure_says_why(deferrable: bool, apify: Emulator, runner: Runner, story: Callable[[], list[str]]) -> None:
-    outcome = runner.run_to_end(lambda: operator("~always-fails", wait_for_completion=True, deferrable=deferrable))
+def test_a_failure_says_why(deferrable: bool, kind: Kind, apify: Emulator, runner: Runner, story: Callable[[], list[str]]) -> None:
+    outcome = runner.run_to_end(lambda: kind.operator("~always-fails", wait_for_completion=True, deferrable=deferrable))
     assert story()[1:] == told(apify, "Started build {number} ({id}) of Actor ~always-fails: {url}", READY)
     # Airflow prints it below that.
     first, *more = re.sub(r"\d\S* (s|compute units|USD)\b", r"N \1", str(outcome.error)).splitlines()
@@ -60,10 +60,10 @@ def test_a_failure_says_why(deferrable: bool, apify: Emulator, runner: Runner, s
     assert more[-1].endswith("ACTOR: ERROR: Build failed.")
 
 
-def test_a_build_adopted_after_a_lost_answer(apify: Emulator, runner: Runner, story: Callable[[], list[str]]) -> None:
-    apify.build_seconds = 5  # of which it is READY for half a second
-    apify.add_fault(Fault("lost-answer", method="POST", path="/v2/acts/*/builds"))
-    runner.run(operator(wait_for_completion=True))
+def test_a_build_adopted_after_a_lost_answer(kind: Kind, apify: Emulator, runner: Runner, story: Callable[[], list[str]]) -> None:
+    kind.seconds = 5  # of which it is READY for half a second
+    apify.add_fault(Fault("lost-answer", **kind.start_request))
+    runner.run(kind.operator(wait_for_completion=True))
     assert story() == told(
         apify,
         CHOSEN,
@@ -76,14 +76,14 @@ def test_a_build_adopted_after_a_lost_answer(apify: Emulator, runner: Runner, st
 
 
 def test_a_build_adopted_by_the_next_try(
-    apify: Emulator, supervisor: Supervisor, runner: Runner, story: Callable[[], list[str]]
+    kind: Kind, apify: Emulator, supervisor: Supervisor, runner: Runner, story: Callable[[], list[str]]
 ) -> None:
-    apify.build_seconds = 3
-    runner.run(operator(retries=1))
-    apify.wait_for(lambda emulator: emulator.builds[0]["status"] == "RUNNING")
+    kind.seconds = 3
+    runner.run(kind.operator(retries=1))
+    apify.wait_for(lambda emulator: kind.jobs[0]["status"] == "RUNNING")
     story()
     runner.retry()
-    runner.run(operator(wait_for_completion=True, retries=1))
+    runner.run(kind.operator(wait_for_completion=True, retries=1))
     assert story() == told(
         apify,
         "Continuing with build {number} ({id}) of Actor ~hello-world, which this task had started before: {url}",
@@ -92,11 +92,11 @@ def test_a_build_adopted_by_the_next_try(
     )
 
 
-def test_an_abort(apify: Emulator, supervisor: Supervisor, runner: Runner, story: Callable[[], list[str]]) -> None:
+def test_an_abort(kind: Kind, apify: Emulator, supervisor: Supervisor, runner: Runner, story: Callable[[], list[str]]) -> None:
     supervisor.state = "failed"
-    apify.build_seconds = 30
+    kind.seconds = 30
     with sigterm_when(apify, waits):
-        runner.run(operator(wait_for_completion=True))
+        runner.run(kind.operator(wait_for_completion=True))
     assert story() == told(
         apify,
         CHOSEN,
@@ -107,21 +107,21 @@ def test_an_abort(apify: Emulator, supervisor: Supervisor, runner: Runner, story
 
 
 def test_an_abort_whose_first_answer_was_lost(
-    apify: Emulator, supervisor: Supervisor, runner: Runner, story: Callable[[], list[str]]
+    kind: Kind, apify: Emulator, supervisor: Supervisor, runner: Runner, story: Callable[[], list[str]]
 ) -> None:
     """Then the next answer says that the build has ended, by our own doing."""
     supervisor.state = "failed"
-    apify.build_seconds = 30
+    kind.seconds = 30
     apify.add_fault(Fault("lost-answer", method="POST", path="/v2/actor-builds/*/abort"))
     with sigterm_when(apify, waits):
-        runner.run(operator(wait_for_completion=True))
+        runner.run(kind.operator(wait_for_completion=True))
     assert story()[-1:] == told(apify, "Build {number} ({id}) is being aborted, since its task no longer waits for it.")
 
 
 @WAYS
-def test_a_timeout(deferrable: bool, apify: Emulator, runner: Runner, story: Callable[[], list[str]]) -> None:
-    apify.build_seconds = 30
-    outcome = runner.run_to_end(lambda: operator(wait_for_completion=True, deferrable=deferrable, timeout=1))
+def test_a_timeout(deferrable: bool, kind: Kind, apify: Emulator, runner: Runner, story: Callable[[], list[str]]) -> None:
+    kind.seconds = 30
+    outcome = runner.run_to_end(lambda: kind.operator(wait_for_completion=True, deferrable=deferrable, timeout=1))
     assert story() == told(
         apify,
         CHOSEN,
@@ -141,27 +141,27 @@ def test_a_timeout(deferrable: bool, apify: Emulator, runner: Runner, story: Cal
     ids=["worker", "reschedule", "deferred"],
 )
 def test_a_sensor_says_where_to_look_first(
-    options: dict[str, Any], apify: Emulator, runner: Runner, story: Callable[[], list[str]]
+    options: dict[str, Any], kind: Kind, apify: Emulator, runner: Runner, story: Callable[[], list[str]]
 ) -> None:
-    apify.build_seconds = 30
-    build_id = start_build(apify)
-    apify.wait_for(lambda emulator: emulator.builds[0]["status"] == "RUNNING")
-    threading.Thread(target=finish_once_seen, args=(apify, build_id), daemon=True).start()
-    runner.run_to_end(lambda: sensor(build_id, **options))
+    kind.seconds = 30
+    job_id = kind.start()
+    apify.wait_for(lambda emulator: kind.jobs[0]["status"] == "RUNNING")
+    threading.Thread(target=finish_once_seen, args=(apify, job_id), daemon=True).start()
+    runner.run_to_end(lambda: kind.sensor(job_id, **options))
     first, *rest = story()
     assert [first] == told(apify, "Build {number} ({id}) of Actor {actor} is RUNNING: {url}")
     # In reschedule mode, Airflow has the last word.
     assert told(apify, ENDED)[0] in rest[-2:]
 
 
-def finish_once_seen(apify: Emulator, build_id: str) -> None:
-    path = f"/v2/actor-builds/{build_id}"
+def finish_once_seen(kind: Kind, apify: Emulator, job_id: str) -> None:
+    path = f"/v2/actor-builds/{job_id}"
     apify.wait_for(lambda emulator: any(request.path == path and request.status for request in emulator.requests), 30)
-    apify.finish_build(build_id)
+    kind.finish(job_id)
 
 
-def test_a_sensor_that_comes_late(apify: Emulator, runner: Runner, story: Callable[[], list[str]]) -> None:
-    build_id = start_build(apify)
-    ended(apify)
-    runner.run(sensor(build_id))
+def test_a_sensor_that_comes_late(kind: Kind, apify: Emulator, runner: Runner, story: Callable[[], list[str]]) -> None:
+    job_id = kind.start()
+    kind.ended()
+    runner.run(kind.sensor(job_id))
     assert story() == told(apify, "Build {number} ({id}) of Actor {actor} is SUCCEEDED: {url}", ENDED)

@@ -28,13 +28,13 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("airflow_provider_apify.jobs.wait.LONGEST_PAUSE", 0.5)
 
 
-def wait_sync(build_id: str, timeout: float | None) -> Any:
-    return ApifyHook().wait_for_build(build_id, timeout=timeout)
+def wait_sync(job_id: str, timeout: float | None) -> Any:
+    return ApifyHook().wait_for_build(job_id, timeout=timeout)
 
 
-def wait_async(build_id: str, timeout: float | None) -> Any:
+def wait_async(job_id: str, timeout: float | None) -> Any:
     deadline = None if timeout is None else time.time() + timeout
-    return asyncio.run(client().wait_async(BUILD, build_id, deadline=deadline))
+    return asyncio.run(client().wait_async(BUILD, job_id, deadline=deadline))
 
 
 TRANSPORTS = pytest.mark.parametrize("wait", [wait_sync, wait_async], ids=["worker", "triggerer"])
@@ -65,7 +65,7 @@ def test_a_refused_connection_passes_too(
 
 
 def test_a_connection_that_takes_long_to_read_does_not_move_the_deadline(
-    apify: Emulator, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+    kind: Kind, apify: Emulator, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As from a busy triggerer, which answered after 21 s."""
     off_the_loop = compat.off_the_loop
@@ -75,21 +75,21 @@ def test_a_connection_that_takes_long_to_read_does_not_move_the_deadline(
         return await off_the_loop(call)
 
     monkeypatch.setattr(compat, "off_the_loop", slowly)
-    apify.build_seconds = 60
-    build_id = start_build(apify)
+    kind.seconds = 60
+    job_id = kind.start()
     with pytest.raises(ApifyJobTimeout):
-        wait_async(build_id, 4)
+        wait_async(job_id, 4)
     assert [request.query for request in apify.requests if "waitForFinish" in request.query] == ["waitForFinish=1"]
 
 
 @TRANSPORTS
 def test_a_token_rotated_while_waiting_is_picked_up(
-    wait: Callable[..., Any], apify: Emulator, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+    wait: Callable[..., Any], kind: Kind, apify: Emulator, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("airflow_provider_apify.client.settings.RENEW_AFTER", 0.1)
     supervisor.connections["apify_default"]["extra"] = '{"wait_seconds": 1}'
-    apify.build_seconds = 7
-    build_id = start_build(apify)
+    kind.seconds = 7
+    job_id = kind.start()
 
     def rotate() -> None:
         apify.wait_for(lambda emulator: any("waitForFinish" in request.query for request in emulator.requests))
@@ -98,65 +98,65 @@ def test_a_token_rotated_while_waiting_is_picked_up(
 
     thread = threading.Thread(target=rotate)
     thread.start()
-    assert wait(build_id, 60).status == "SUCCEEDED"
+    assert wait(job_id, 60).status == "SUCCEEDED"
     thread.join()
 
 
 @TRANSPORTS
-def test_a_token_that_stays_refused_is_final(wait: Callable[..., Any], apify: Emulator, supervisor: Supervisor) -> None:
-    build_id = start_build(apify)
+def test_a_token_that_stays_refused_is_final(wait: Callable[..., Any], kind: Kind, apify: Emulator, supervisor: Supervisor) -> None:
+    job_id = kind.start()
     apify.token = "rotated"
     with pytest.raises(ApifyApiError, match="password") as raised:
-        wait(build_id, 60)
+        wait(job_id, 60)
     assert raised.value.status == 401
 
 
 @TRANSPORTS
 def test_a_build_deleted_while_waiting_is_final(
-    wait: Callable[..., Any], apify: Emulator, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+    wait: Callable[..., Any], kind: Kind, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("airflow_provider_apify.jobs.wait.MISSING_GRACE", 1.0)
-    build_id = start_build(apify)
-    apify.delete_build(build_id)
+    job_id = kind.start()
+    kind.delete(job_id)
     with pytest.raises(ApifyApiError, match="Check the ids") as raised:
-        wait(build_id, 60)
+        wait(job_id, 60)
     assert raised.value.status == 404
 
 
 @TRANSPORTS
 def test_the_deadline_ends_the_wait_and_leaves_the_build(
-    wait: Callable[..., Any], apify: Emulator, supervisor: Supervisor
+    wait: Callable[..., Any], kind: Kind, supervisor: Supervisor
 ) -> None:
-    apify.build_seconds = 30
-    build_id = start_build(apify)
+    kind.seconds = 30
+    job_id = kind.start()
     with pytest.raises(ApifyJobTimeout, match="RUNNING"):
-        wait(build_id, 1.0)
-    assert apify.builds[0]["status"] == "RUNNING"
+        wait(job_id, 1.0)
+    assert kind.jobs[0]["status"] == "RUNNING"
 
 
 @TRANSPORTS
 def test_a_build_costs_one_request_a_minute_and_is_noticed_at_once(
-    wait: Callable[..., Any], apify: Emulator, supervisor: Supervisor
+    wait: Callable[..., Any], kind: Kind, apify: Emulator, supervisor: Supervisor
 ) -> None:
-    apify.build_seconds = 1.0
-    build_id = start_build(apify)
+    kind.seconds = 1.0
+    job_id = kind.start()
     apify.clear_ledger()
-    assert wait(build_id, None).status == "SUCCEEDED"
+    assert wait(job_id, None).status == "SUCCEEDED"
     assert [request.query for request in apify.requests] == ["waitForFinish=60"]
 
 
-def test_triggers_of_a_loop_share_one_session_and_leave_none_open(apify: Emulator, supervisor: Supervisor) -> None:
-    apify.build_seconds = 2
-    ids = [start_build(apify) for _ in range(10)]
+def test_triggers_of_a_loop_share_one_session_and_leave_none_open(kind: Kind, apify: Emulator, supervisor: Supervisor) -> None:
+    kind.seconds = 2
+    ids = [kind.start() for _ in range(10)]
     seen: set[int] = set()
 
-    async def wait(build_id: str) -> None:
+    async def wait(job_id: str) -> None:
         async with polls.shared_polls("apify_default") as shared:
             seen.add(id(shared))
-            await client().wait_async(BUILD, build_id, deadline=None)
+            await client().wait_async(BUILD, job_id, deadline=None)
 
     async def all_of_them() -> None:
-        tasks = [asyncio.create_task(wait(build_id)) for build_id in ids]
+        tasks = [asyncio.create_task(wait(job_id)) for job_id in ids]
         while not any("waitForFinish" in request.query for request in apify.requests):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         tasks[0].cancel()  # one that goes takes no other with it
@@ -171,16 +171,16 @@ def test_triggers_of_a_loop_share_one_session_and_leave_none_open(apify: Emulato
 
 
 def test_an_airflow_that_cannot_be_asked_for_the_connection_passes(
-    apify: Emulator, supervisor: Supervisor, runner: Runner
+    kind: Kind, supervisor: Supervisor, runner: Runner
 ) -> None:
-    apify.build_seconds = 60
-    build_id = start_build(apify)
-    outcome = runner.run(sensor(build_id, deferrable=True))
+    kind.seconds = 60
+    job_id = kind.start()
+    outcome = runner.run(kind.sensor(job_id, deferrable=True))
     kept = supervisor.connections.pop("apify_default")
 
     def come_back() -> None:
         supervisor.connections["apify_default"] = kept
-        apify.finish_build(build_id)
+        kind.finish(job_id)
 
     threading.Timer(1.0, come_back).start()
     events = asyncio.run(_events(outcome.trigger))
@@ -189,12 +189,12 @@ def test_an_airflow_that_cannot_be_asked_for_the_connection_passes(
 
 @pytest.mark.parametrize(("timeout", "status"), [(None, "ended"), (2, "error")])
 def test_no_event_is_sent_within_seconds_of_the_deferral(
-    timeout: float | None, status: str, apify: Emulator, supervisor: Supervisor, runner: Runner
+    timeout: float | None, status: str, kind: Kind, supervisor: Supervisor, runner: Runner
 ) -> None:
     """Airflow may not know yet that the process that deferred has ended, and would fail the task."""
-    apify.build_seconds = 30 if timeout else 1
+    kind.seconds = 30 if timeout else 1
     trigger = runner.run(
-        sensor(start_build(apify), deferrable=True, **({"timeout": timeout} if timeout else {}))
+        kind.sensor(kind.start(), deferrable=True, **({"timeout": timeout} if timeout else {}))
     ).trigger
     assert trigger.not_before == pytest.approx(time.time() + EARLIEST_EVENT, abs=1)
     run_by_a_triggerer(trigger)
@@ -205,17 +205,17 @@ def test_no_event_is_sent_within_seconds_of_the_deferral(
 
 
 def test_an_event_is_held_back_no_longer_than_that_where_clocks_differ(
-    apify: Emulator, supervisor: Supervisor, runner: Runner, monkeypatch: pytest.MonkeyPatch
+    kind: Kind, supervisor: Supervisor, runner: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("airflow_provider_apify.triggers.job.EARLIEST_EVENT", 1.0)
-    trigger = runner.run(sensor(start_build(apify), deferrable=True)).trigger
+    trigger = runner.run(kind.sensor(kind.start(), deferrable=True)).trigger
     run_by_a_triggerer(trigger)
     trigger.not_before = time.time() + 3600
     assert len(asyncio.run(asyncio.wait_for(_events(trigger), 10))) == 1
 
 
-def test_a_run_inside_one_process_holds_no_event_back(apify: Emulator, supervisor: Supervisor, runner: Runner) -> None:
-    trigger = runner.run(sensor(start_build(apify), deferrable=True)).trigger
+def test_a_run_inside_one_process_holds_no_event_back(kind: Kind, supervisor: Supervisor, runner: Runner) -> None:
+    trigger = runner.run(kind.sensor(kind.start(), deferrable=True)).trigger
     assert len(asyncio.run(asyncio.wait_for(_events(trigger), 5))) == 1
 
 

@@ -23,9 +23,9 @@ from tests.runner import Outcome, Runner, Supervisor, fire
 #: What takes two seconds before the wait, and whether the build is known before it.
 DELAYS: dict[str, tuple[Fault | None, bool]] = {
     "wait_for_finish": (None, True),
-    "a slow start": (Fault("delay", method="POST", path="/v2/acts/*/builds", seconds=2), False),
+    "a slow start": (Fault("delay", **kind.start_request, seconds=2), False),
     "an earlier try's build that comes slowly": (
-        Fault("delay", method="GET", path="/v2/actor-builds/*", seconds=2),
+        Fault("delay", **kind.get_request, seconds=2),
         False,
     ),
 }
@@ -34,8 +34,8 @@ WAYS = pytest.mark.parametrize("deferrable", [False, True], ids=["worker", "defe
 
 
 @pytest.fixture(autouse=True)
-def slow(apify: Emulator) -> None:
-    apify.build_seconds = 30
+def slow(kind: Kind) -> None:
+    kind.seconds = 30
 
 
 def run_to_the_limit(apify: Emulator, runner: Runner, task: Callable[[], Any]) -> tuple[Outcome, float, float]:
@@ -61,29 +61,29 @@ def run_to_the_limit(apify: Emulator, runner: Runner, task: Callable[[], Any]) -
 @pytest.mark.parametrize("limit", LIMITS)
 @pytest.mark.parametrize("delay", DELAYS)
 def test_an_operator_has_one_deadline_a_try(
-    delay: str, limit: str, deferrable: bool, apify: Emulator, runner: Runner
+    delay: str, limit: str, deferrable: bool, kind: Kind, apify: Emulator, runner: Runner
 ) -> None:
     fault, known = DELAYS[delay]
-    options: dict[str, Any] = {"version": "0.0", "retries": 1, limit: LIMITS[limit]}
+    options: dict[str, Any] = {**kind.one_request, "retries": 1, limit: LIMITS[limit]}
     if "earlier" in delay:
-        assert runner.run(operator(retries=1, version="0.0")).state == "success"
+        assert runner.run(kind.operator(retries=1, **kind.one_request)).state == "success"
         runner.retry()
     if fault:
         apify.add_fault(replace(fault))
     else:
         options["wait_for_finish"] = 2
-    task = partial(operator, wait_for_completion=True, deferrable=deferrable, **options)
+    task = partial(kind.operator, wait_for_completion=True, deferrable=deferrable, **options)
     outcome, at_least, at_most = run_to_the_limit(apify, runner, task)
     assert type(outcome.error).__name__ == ("ApifyJobTimeout" if limit == "timeout" else "AirflowTaskTimeout")
     due = 3.5 if known or limit == "execution_timeout" else 5.5
     assert due - 0.1 < at_least
     assert at_most < due + 1.8
-    ended(apify)
-    assert statuses(apify) == ["ABORTED"]
+    kind.ended()
+    assert kind.statuses == ["ABORTED"]
 
 
 @WAYS
-def test_a_short_timeout_cuts_wait_for_finish(deferrable: bool, apify: Emulator, runner: Runner) -> None:
+def test_a_short_timeout_cuts_wait_for_finish(deferrable: bool, kind: Kind, runner: Runner) -> None:
     begun = time.monotonic()
     options: dict[str, Any] = {
         "wait_for_completion": True,
@@ -91,18 +91,18 @@ def test_a_short_timeout_cuts_wait_for_finish(deferrable: bool, apify: Emulator,
         "timeout": 1,
         "wait_for_finish": 20,
     }
-    outcome = runner.run_to_end(lambda: operator(**options))
+    outcome = runner.run_to_end(lambda: kind.operator(**options))
     assert type(outcome.error).__name__ == "ApifyJobTimeout"
     assert time.monotonic() - begun < 10
 
 
 @WAYS
 @pytest.mark.parametrize("limit", LIMITS)
-def test_the_first_look_of_a_sensor_counts(limit: str, deferrable: bool, apify: Emulator, runner: Runner) -> None:
-    build_id = start_build(apify)
-    apify.add_fault(Fault("delay", method="GET", path="/v2/actor-builds/*", seconds=2))
+def test_the_first_look_of_a_sensor_counts(limit: str, deferrable: bool, kind: Kind, apify: Emulator, runner: Runner) -> None:
+    job_id = kind.start()
+    apify.add_fault(Fault("delay", **kind.get_request, seconds=2))
     options: dict[str, Any] = {"deferrable": deferrable, limit: LIMITS[limit]}
-    outcome, at_least, at_most = run_to_the_limit(apify, runner, partial(sensor, build_id, **options))
+    outcome, at_least, at_most = run_to_the_limit(apify, runner, partial(kind.sensor, job_id, **options))
     assert type(outcome.error).__name__ == ("ApifyJobSensorTimeout" if limit == "timeout" else "AirflowTaskTimeout")
     assert at_least > 3.4
     assert at_most < 5.3
@@ -123,16 +123,16 @@ OUT_OF_TIME: dict[str, Any] = {
 
 
 @pytest.fixture(params=["operator", "sensor"])
-def deferred(request: pytest.FixtureRequest, apify: Emulator, runner: Runner) -> Callable[..., Outcome]:
+def deferred(request: pytest.FixtureRequest, kind: Kind, runner: Runner) -> Callable[..., Outcome]:
     """Defer a task with these options at once; the function that this gives takes it up again."""
 
     def defer_and_resume(resume: dict[str, Any], meanwhile: Callable[[], object] = bool, **options: Any) -> Outcome:
         options = {"deferrable": True, "timeout": 60, **options}
         task: Callable[[], Any]
         if request.param == "operator":
-            task = partial(operator, wait_for_completion=True, **options)
+            task = partial(kind.operator, wait_for_completion=True, **options)
         else:
-            task = partial(sensor, start_build(apify), **options)
+            task = partial(kind.sensor, kind.start(), **options)
         assert runner.run(task()).state == "deferred"
         meanwhile()
         return runner.run(task(), **resume)
@@ -140,20 +140,20 @@ def deferred(request: pytest.FixtureRequest, apify: Emulator, runner: Runner) ->
     return defer_and_resume
 
 
-def is_aborted(apify: Emulator, request: Any) -> bool:
+def is_aborted(kind: Kind, request: Any) -> bool:
     """Whether the build is, as it should be for an operator and never for a sensor."""
     if "operator" in request.node.name:
-        ended(apify)
-        return statuses(apify) == ["ABORTED"]
-    return statuses(apify) != ["ABORTED"]
+        kind.ended()
+        return kind.statuses == ["ABORTED"]
+    return kind.statuses != ["ABORTED"]
 
 
 @pytest.mark.parametrize("retries", [0, 1])
 @pytest.mark.parametrize("resume", [TIME_OUT, OUT_OF_TIME, CRASH, UNREADABLE], ids=str)
 def test_a_build_that_has_ended_meanwhile_ends_the_task(
-    resume: dict[str, Any], retries: int, deferred: Callable[..., Outcome], apify: Emulator
+    resume: dict[str, Any], retries: int, deferred: Callable[..., Outcome], kind: Kind
 ) -> None:
-    outcome = deferred(resume, lambda: apify.finish_build(apify.builds[0]["id"]), retries=retries)
+    outcome = deferred(resume, lambda: kind.finish(kind.jobs[0]["id"]), retries=retries)
     assert (outcome.state, outcome.error) == ("success", None)
     assert outcome.xcoms["summary"]["status"] == "SUCCEEDED"
 
@@ -180,7 +180,7 @@ def test_a_build_that_cannot_be_seen_gets_a_minute(
     seconds: int,
     resume: dict[str, Any],
     deferred: Callable[..., Outcome],
-    apify: Emulator,
+    kind: Kind, apify: Emulator,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """And one that is seen within it, and has ended, is no time-out."""
@@ -189,8 +189,8 @@ def test_a_build_that_cannot_be_seen_gets_a_minute(
     begun = time.monotonic()
 
     def trouble() -> None:
-        apify.finish_build(apify.builds[0]["id"])
-        down = Fault("status", status=503, method="GET", path="/v2/actor-builds/*", times=None)
+        kind.finish(kind.jobs[0]["id"])
+        down = Fault("status", status=503, **kind.get_request, times=None)
         apify.add_fault(down)
         threading.Timer(seconds, apify.clear_faults).start()
 
@@ -205,19 +205,19 @@ def test_a_build_that_cannot_be_seen_gets_a_minute(
 
 @pytest.mark.parametrize("way", ["worker", "reschedule", "deferred", "operator", "deferred operator"])
 def test_an_outage_at_the_deadline_is_no_time_out(
-    way: str, apify: Emulator, runner: Runner, monkeypatch: pytest.MonkeyPatch
+    way: str, kind: Kind, apify: Emulator, runner: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The build ends in time, and Apify does not answer from before that until after the deadline."""
     monkeypatch.setattr("airflow_provider_apify.jobs.wait.LONGEST_PAUSE", 0.5)
-    apify.build_seconds = 1.5
+    kind.seconds = 1.5
 
     def outage(seconds: float) -> None:
-        apify.add_fault(Fault("status", status=503, method="GET", path="/v2/actor-builds/*", times=None))
+        apify.add_fault(Fault("status", status=503, **kind.get_request, times=None))
         threading.Timer(seconds, apify.clear_faults).start()
 
     task: Callable[[], Any]
     if "operator" in way:
-        task = partial(operator, wait_for_completion=True, deferrable="deferred" in way, timeout=2)
+        task = partial(kind.operator, wait_for_completion=True, deferrable="deferred" in way, timeout=2)
         outage(5)
     else:
         options: dict[str, dict[str, Any]] = {
@@ -225,7 +225,7 @@ def test_an_outage_at_the_deadline_is_no_time_out(
             "deferred": {"deferrable": True},
             "reschedule": {"mode": way, "poke_interval": 0.5},
         }
-        task = partial(sensor, start_build(apify), timeout=2, **options[way])
+        task = partial(kind.sensor, kind.start(), timeout=2, **options[way])
         outage(4)
     outcome = runner.run_to_end(task)
     assert (outcome.state, outcome.error) == ("success", None)
@@ -234,13 +234,13 @@ def test_an_outage_at_the_deadline_is_no_time_out(
 @pytest.mark.parametrize("retries", [0, 1])
 @pytest.mark.parametrize("resume", [CRASH, UNREADABLE, UNFORESEEN], ids=["crash", "unreadable", "unforeseen"])
 def test_a_trigger_that_crashed_leaves_the_rest_of_the_wait_to_the_worker(
-    resume: dict[str, Any], retries: int, deferred: Callable[..., Outcome], apify: Emulator, capsys: Any
+    resume: dict[str, Any], retries: int, deferred: Callable[..., Outcome], kind: Kind, capsys: Any
 ) -> None:
     """It is not deferred again: a trigger that cannot be imported would come back for ever."""
-    finish = threading.Timer(1.0, lambda: apify.finish_build(apify.builds[0]["id"]))
+    finish = threading.Timer(1.0, lambda: kind.finish(kind.jobs[0]["id"]))
     outcome = deferred(resume, finish.start, retries=retries)
     assert (outcome.state, outcome.error) == ("success", None)
-    assert f"Waiting for build {apify.builds[0]['id']} in the worker." in capsys.readouterr().out
+    assert f"Waiting for build {kind.jobs[0]['id']} in the worker." in capsys.readouterr().out
 
 
 @START_DATE.needed
@@ -255,24 +255,24 @@ def test_a_trigger_that_crashed_leaves_what_is_left_of_the_time(
     assert is_aborted(apify, request)
 
 
-def test_an_event_gives_what_is_left_of_the_time(apify: Emulator, runner: Runner) -> None:
+def test_an_event_gives_what_is_left_of_the_time(kind: Kind, runner: Runner) -> None:
     """Also where Airflow does not know any more when the try began."""
     options: dict[str, Any] = {"wait_for_completion": True, "deferrable": True, "timeout": 60}
-    assert runner.run(operator(**options)).state == "deferred"
+    assert runner.run(kind.operator(**options)).state == "deferred"
     event = {"status": "?", "deadline": None, "execution_deadline": time.time() + 1}
     begun = time.monotonic()
-    outcome = runner.run(operator(**options), next_method="execute_complete", next_kwargs={"event": event})
+    outcome = runner.run(kind.operator(**options), next_method="execute_complete", next_kwargs={"event": event})
     assert type(outcome.error).__name__ == "AirflowTaskTimeout"
     assert time.monotonic() - begun < 3
 
 
 def test_a_build_whose_id_is_not_passed_on_is_waited_for_too(
-    apify: Emulator, supervisor: Supervisor, runner: Runner
+    kind: Kind, supervisor: Supervisor, runner: Runner
 ) -> None:
     supervisor.has_store = False
     options: dict[str, Any] = {"wait_for_completion": True, "deferrable": True, "do_xcom_push": False, "retries": 1}
-    apify.build_seconds = 1
-    assert runner.run(operator(**options)).state == "deferred"
-    outcome = runner.run(operator(**options), **CRASH)
+    kind.seconds = 1
+    assert runner.run(kind.operator(**options)).state == "deferred"
+    outcome = runner.run(kind.operator(**options), **CRASH)
     assert (outcome.state, outcome.error) == ("success", None)
-    assert apify.builds[0]["status"] == "SUCCEEDED"
+    assert kind.jobs[0]["status"] == "SUCCEEDED"

@@ -47,7 +47,7 @@ def expected_xcoms(build: dict[str, Any], name: str, *, awaits_tag: bool) -> dic
     """What the XComs must be, worked out from what Apify says of the build."""
     url = f"https://console.apify.com/actors/{build['actId']}#/builds/{build['buildNumber']}"
     xcoms = {
-        "build_id": build["id"],
+        "job_id": build["id"],
         "build_number": build["buildNumber"],
         "actor_id": build["actId"],
         "_link_ApifyConsoleLink": url,
@@ -55,7 +55,7 @@ def expected_xcoms(build: dict[str, Any], name: str, *, awaits_tag: bool) -> dic
     if build["finishedAt"]:
         xcoms["stats"] = build["stats"]
         xcoms["summary"] = {
-            "build_id": build["id"],
+            "job_id": build["id"],
             "actor_id": build["actId"],
             "build_number": build["buildNumber"],
             "status": build["status"],
@@ -81,18 +81,18 @@ def time(text: str) -> dt.datetime:
 @pytest.mark.parametrize("scenario", SCENARIOS)
 @pytest.mark.parametrize("mode", SENSOR_MODES)
 def test_sensor(
-    mode: str, scenario: str, soft_fail: bool, apify: Emulator, runner: Runner, capsys: pytest.CaptureFixture[str]
+    mode: str, scenario: str, soft_fail: bool, kind: Kind, apify: Emulator, runner: Runner, capsys: pytest.CaptureFixture[str]
 ) -> None:
     actor, over, state, exception, _ = SCENARIOS[scenario]
     timeout = 1.0 if scenario == "outlasts the timeout" else 60.0
-    build_id = start_build(apify, actor)
+    job_id = kind.start(actor)
     if over:
-        ended(apify)
+        kind.ended()
     if scenario == "401":
         apify.token = "rotated"
 
     outcome = runner.run_to_end(
-        lambda: sensor(build_id, retries=1, soft_fail=soft_fail, timeout=timeout, **SENSOR_MODES[mode])
+        lambda: kind.sensor(job_id, retries=1, soft_fail=soft_fail, timeout=timeout, **SENSOR_MODES[mode])
     )
 
     check(
@@ -125,7 +125,7 @@ def test_a_sensor_skips_and_goes_on_in_the_same_cases(
     mode: str,
     trouble: str,
     option: str | None,
-    apify: Emulator,
+    kind: Kind, apify: Emulator,
     supervisor: Supervisor,
     runner: Runner,
     monkeypatch: pytest.MonkeyPatch,
@@ -136,7 +136,7 @@ def test_a_sensor_skips_and_goes_on_in_the_same_cases(
 
     def fail(msg: Any) -> Any:
         # Not the link, which Airflow itself stores, too.
-        if type(msg).__name__ == what and met[0] < 3 and getattr(msg, "key", "build_id") == "build_id":
+        if type(msg).__name__ == what and met[0] < 3 and getattr(msg, "key", "job_id") == "job_id":
             met[0] += 1
             if what == "GetConnection":
                 return ErrorResponse(error=ErrorType.CONNECTION_NOT_FOUND)
@@ -144,15 +144,15 @@ def test_a_sensor_skips_and_goes_on_in_the_same_cases(
         return send(msg)
 
     monkeypatch.setattr(supervisor, "send", fail)
-    build_id = start_build(apify)
+    job_id = kind.start()
     if trouble == "an odd answer to the first look":
-        apify.add_fault(Fault("status", status=409, method="GET", path="/v2/actor-builds/*"))
+        apify.add_fault(Fault("status", status=409, **kind.get_request))
     if trouble == "the token is refused":
         apify.token = "rotated"
     options = {"retries": 1, "poke_interval": 0.1, "timeout": 20.0, **SENSOR_MODES[mode]}
     if option:
         options[option] = True
-    outcome = runner.run_to_end(lambda: sensor(build_id, **options))
+    outcome = runner.run_to_end(lambda: kind.sensor(job_id, **options))
     final = TROUBLE[trouble]
     if option == "never_fail" or (option == "soft_fail" and final):
         assert outcome.state == "skipped"
@@ -163,13 +163,13 @@ def test_a_sensor_skips_and_goes_on_in_the_same_cases(
 
 
 @pytest.mark.parametrize("option", ["soft_fail", "never_fail", "silent_fail", None])
-def test_a_trigger_that_crashed_is_no_failure_of_a_sensor(option: str | None, apify: Emulator, runner: Runner) -> None:
+def test_a_trigger_that_crashed_is_no_failure_of_a_sensor(option: str | None, kind: Kind, runner: Runner) -> None:
     """Where the worker waits there is none, either."""
-    build_id = start_build(apify)
+    job_id = kind.start()
     options: dict[str, Any] = {"deferrable": True, "retries": 1, **({option: True} if option else {})}
-    assert runner.run(sensor(build_id, **options)).state == "deferred"
+    assert runner.run(kind.sensor(job_id, **options)).state == "deferred"
     for resume in (("__fail__", {"error": "Trigger failure"}), ("execute_complete", {"event": {"status": "?"}})):
-        outcome = runner.run(sensor(build_id, **options), next_method=resume[0], next_kwargs=resume[1])
+        outcome = runner.run(kind.sensor(job_id, **options), next_method=resume[0], next_kwargs=resume[1])
         assert (outcome.state, outcome.error) == ("success", None)
 
 
@@ -184,24 +184,24 @@ def test_a_trigger_that_crashed_is_no_failure_of_a_sensor(option: str | None, ap
     ],
 )
 def test_operator(
-    mode: str, scenario: str, apify: Emulator, runner: Runner, capsys: pytest.CaptureFixture[str]
+    mode: str, scenario: str, kind: Kind, apify: Emulator, runner: Runner, capsys: pytest.CaptureFixture[str]
 ) -> None:
     actor, over, state, _, exception = SCENARIOS[scenario]
     timeout = 1.0 if scenario == "outlasts the timeout" else None
     if over:
-        apify.build_seconds = 0
+        kind.seconds = 0
 
-    outcome = runner.run_to_end(lambda: operator(f"~{actor}", timeout=timeout, **OPERATOR_MODES[mode]))
+    outcome = runner.run_to_end(lambda: kind.operator(f"~{actor}", timeout=timeout, **OPERATOR_MODES[mode]))
 
     if timeout:
-        ended(apify)
-        assert apify.builds[0]["status"] == "ABORTED"
+        kind.ended()
+        assert kind.jobs[0]["status"] == "ABORTED"
         assert (outcome.state, type(outcome.error).__name__) == (state, exception)
         assert "summary" not in outcome.xcoms
         return
     check(outcome, state, exception, actor, apify, capsys, awaits_tag=True)
     if outcome.state == "success":
-        assert outcome.xcoms["return_value"] == apify.builds[0]["id"]
+        assert outcome.xcoms["return_value"] == kind.jobs[0]["id"]
 
 
 def check(
@@ -209,12 +209,12 @@ def check(
     state: str,
     exception: str | None,
     actor: str,
-    apify: Emulator,
+    kind: Kind, apify: Emulator,
     capsys: pytest.CaptureFixture[str],
     *,
     awaits_tag: bool,
 ) -> None:
-    build = apify.builds[0]
+    build = kind.jobs[0]
     log = capsys.readouterr().out
     assert outcome.state == state
     xcoms = {key: value for key, value in outcome.xcoms.items() if key != "return_value"}
@@ -232,25 +232,25 @@ def check(
     assert apify.token not in log
 
 
-def test_an_operator_whose_token_is_refused_starts_nothing(apify: Emulator, runner: Runner) -> None:
+def test_an_operator_whose_token_is_refused_starts_nothing(kind: Kind, apify: Emulator, runner: Runner) -> None:
     apify.token = "rotated"
-    outcome = runner.run_to_end(lambda: operator(version="0.0", retries=3))
+    outcome = runner.run_to_end(lambda: kind.operator(**kind.one_request, retries=3))
     assert (outcome.state, type(outcome.error).__name__) == ("failed", "ApifyAuthenticationError")
     assert "password" in str(outcome.error)
-    assert apify.builds == []
+    assert kind.jobs == []
 
 
 @pytest.mark.parametrize("deferrable", [False, True])
-def test_execution_timeout_ends_the_wait_in_the_same_way(deferrable: bool, apify: Emulator, runner: Runner) -> None:
-    apify.build_seconds = 30
+def test_execution_timeout_ends_the_wait_in_the_same_way(deferrable: bool, kind: Kind, runner: Runner) -> None:
+    kind.seconds = 30
 
     def task() -> Any:
-        return operator(
+        return kind.operator(
             wait_for_completion=True, deferrable=deferrable, execution_timeout=dt.timedelta(seconds=1), retries=1
         )
 
     outcome = runner.run_to_end(task)
 
     assert (outcome.state, type(outcome.error).__name__) == ("up_for_retry", "AirflowTaskTimeout")
-    ended(apify)
-    assert apify.builds[0]["status"] == "ABORTED"
+    kind.ended()
+    assert kind.jobs[0]["status"] == "ABORTED"

@@ -65,23 +65,23 @@ def holds_token(text: str) -> bool:
 
 
 @pytest.mark.parametrize("fault", TROUBLE, ids=lambda fault: f"{fault.kind} {fault.status}")
-def test_no_error_tells_the_token(fault: Fault, apify: Emulator, supervisor: Supervisor) -> None:
-    build_id = start_build(apify)
+def test_no_error_tells_the_token(fault: Fault, kind: Kind, apify: Emulator, supervisor: Supervisor) -> None:
+    job_id = kind.start()
     hook = ApifyHook()
 
     def call_async() -> Any:
         async def send() -> None:
             async with shared_polls("apify_default") as polls:
-                await polls.transport.send(endpoints.get_job(BUILD, build_id))
+                await polls.transport.send(endpoints.get_job(BUILD, job_id))
 
         return asyncio.run(send())
 
     calls = [
-        lambda: client().get(BUILD, build_id, attempts=1),
+        lambda: client().get(BUILD, job_id, attempts=1),
         lambda: client().list_jobs(BUILD, builds.collection("~hello-world"), attempts=1),
-        lambda: client().log_tail(BUILD, build_id, attempts=1),
-        lambda: client().abort(BUILD, build_id, attempts=1),
-        lambda: hook.start_build("~hello-world", version="0.0"),
+        lambda: client().log_tail(BUILD, job_id, attempts=1),
+        lambda: client().abort(BUILD, job_id, attempts=1),
+        lambda: hook.start_build("~hello-world", **kind.one_request),
         call_async,
     ]
     raised = 0
@@ -111,26 +111,26 @@ def test_the_search_of_errors_finds_a_token_that_is_there() -> None:
         assert any(holds_token(text) for text in texts(error))
 
 
-def test_no_repr_tells_the_token(apify: Emulator, supervisor: Supervisor, runner: Runner) -> None:
-    outcome = runner.run(operator(wait_for_completion=True, deferrable=True))
+def test_no_repr_tells_the_token(kind: Kind, supervisor: Supervisor, runner: Runner) -> None:
+    outcome = runner.run(kind.operator(wait_for_completion=True, deferrable=True))
     hook = ApifyHook()
-    build = hook.wait_for_build(outcome.xcoms["build_id"])
-    task = operator()
+    build = hook.wait_for_build(outcome.xcoms[kind.id])
+    task = kind.operator()
     used = hook._client
     task._hold = Hold(used, BUILD, runner.task_instance(task), hook.log, abort=True)
     public: list[object] = [hook, used, used.impatient(), used.settings, used._source, used._transport]
-    public += [build, build.summary(), task, sensor("x"), task._hold, used._transport._session]  # type: ignore[union-attr]
+    public += [build, build.summary(), task, kind.sensor("x"), task._hold, used._transport._session]  # type: ignore[union-attr]
     public += [outcome.trigger, outcome.trigger.serialize(), outcome.message]
     for thing in public:
         assert not holds_token(f"{thing!r} {thing}"), type(thing)
     assert not holds_token(repr(vars(outcome.trigger)))
 
 
-def test_nothing_that_is_stored_or_sent_tells_the_token(apify: Emulator, supervisor: Supervisor) -> None:
+def test_nothing_that_is_stored_or_sent_tells_the_token(kind: Kind, apify: Emulator, supervisor: Supervisor) -> None:
     for deferrable in (False, True):
         for actor in ("~hello-world", "~always-fails", "~no-such-actor"):
             runner = Runner(supervisor)
-            outcome = runner.run_to_end(partial(operator, actor, wait_for_completion=True, deferrable=deferrable))
+            outcome = runner.run_to_end(partial(kind.operator, actor, wait_for_completion=True, deferrable=deferrable))
             assert not holds_token(json.dumps(outcome.events))
     # Airflow's own request to mask it names it, and goes no further than the supervisor.
     sent = [message for message in supervisor.sent if type(message).__name__ != "MaskSecret"]
@@ -139,10 +139,10 @@ def test_nothing_that_is_stored_or_sent_tells_the_token(apify: Emulator, supervi
     assert not [request for request in apify.requests if holds_token(request.path + request.query)]
 
 
-def test_a_log_that_quotes_the_token_is_passed_on_without_it(apify: Emulator, supervisor: Supervisor) -> None:
-    build_id = start_build(apify)
+def test_a_log_that_quotes_the_token_is_passed_on_without_it(kind: Kind, apify: Emulator, supervisor: Supervisor) -> None:
+    job_id = kind.start()
     apify.add_fault(Fault("status", status=200, body=f"npm ERR! token {CANARY}", path="/v2/actor-builds/*/log"))
-    assert ApifyHook().get_build_log(build_id) == "npm ERR! token ***"
+    assert ApifyHook().get_build_log(job_id) == "npm ERR! token ***"
 
 
 @pytest.mark.parametrize("field", ["host", "password", "extra"])

@@ -102,8 +102,8 @@ def said(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -
     return lambda: capsys.readouterr().out + caplog.text
 
 
-def task_for(phase: str, **kwargs: Any) -> Callable[[], Any]:
-    return lambda: operator(wait_for_completion=True, deferrable=phase == "deferred", version="0.0", **kwargs)
+def task_for(kind: Kind, phase: str, **kwargs: Any) -> Callable[[], Any]:
+    return lambda: kind.operator(wait_for_completion=True, deferrable=phase == "deferred", **kind.one_request, **kwargs)
 
 
 def in_phase(fault: Fault, phase: str) -> Fault:
@@ -117,7 +117,7 @@ def in_phase(fault: Fault, phase: str) -> Fault:
 @pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize("weather", PASSES)
 def test_what_passes_costs_neither_try_nor_build(
-    weather: str, phase: str, apify: Emulator, supervisor: Supervisor, runner: Runner, said: Callable[[], str]
+    weather: str, phase: str, kind: Kind, apify: Emulator, supervisor: Supervisor, runner: Runner, said: Callable[[], str]
 ) -> None:
     supervisor.connections["apify_default"]["extra"] = '{"timeout": 1, "wait_seconds": 2}'
     faults, says = PASSES[weather]
@@ -127,52 +127,52 @@ def test_what_passes_costs_neither_try_nor_build(
     outcome = runner.run_to_end(task_for(phase))
     assert (outcome.state, outcome.error) == ("success", None)
     assert says in said()
-    assert outcome.xcoms["build_id"] == apify.builds[0]["id"]
-    builds_are(apify, "SUCCEEDED")
+    assert outcome.xcoms[kind.id] == kind.jobs[0]["id"]
+    jobs_are(kind, "SUCCEEDED")
     if "Retry-After in seconds" in weather:
         assert time.time() - begun >= 1
 
 
 @pytest.mark.parametrize("weather", NEXT_TRY)
-def test_what_the_next_try_mends(weather: str, apify: Emulator, runner: Runner) -> None:
+def test_what_the_next_try_mends(weather: str, kind: Kind, apify: Emulator, runner: Runner) -> None:
     fault, says = NEXT_TRY[weather]
     apify.add_fault(in_phase(fault, "starting"))
     task = task_for("starting", retries=1)
     outcome = runner.run_to_end(task)
     assert outcome.state == "up_for_retry"
     assert says in str(outcome.error)
-    assert starts(apify) == 1, "the memory is waited for by the retries, with their delay"
+    assert kind.starts == 1, "the memory is waited for by the retries, with their delay"
     runner.retry()
     assert runner.run_to_end(task).state == "success"
-    builds_are(apify, "SUCCEEDED")
+    jobs_are(kind, "SUCCEEDED")
 
 
 @pytest.mark.parametrize("weather", FINAL)
-def test_what_no_try_mends_while_starting(weather: str, apify: Emulator, runner: Runner) -> None:
+def test_what_no_try_mends_while_starting(weather: str, kind: Kind, apify: Emulator, runner: Runner) -> None:
     fault, says = FINAL[weather]
     apify.add_fault(in_phase(fault, "starting"))
     outcome = runner.run_to_end(task_for("starting", retries=3))
-    assert (outcome.state, starts(apify)) == ("failed", 1)
+    assert (outcome.state, kind.starts) == ("failed", 1)
     assert says in str(outcome.error)
-    builds_are(apify)
+    jobs_are(kind)
 
 
 @pytest.mark.parametrize("phase", ["waiting in the worker", "deferred"])
 @pytest.mark.parametrize("weather", [weather for weather in FINAL if weather != "a refusal of the request"])
-def test_what_no_try_mends_while_waiting(weather: str, phase: str, apify: Emulator, runner: Runner) -> None:
+def test_what_no_try_mends_while_waiting(weather: str, phase: str, kind: Kind, apify: Emulator, runner: Runner) -> None:
     """The task fails at once and, the token allowing, its build is aborted: nobody waits for it any more."""
-    apify.build_seconds = 30
+    kind.seconds = 30
     fault, says = FINAL[weather]
     apify.add_fault(in_phase(fault, phase))
     outcome = runner.run_to_end(task_for(phase, retries=3))
     assert outcome.state == "failed"
     assert says in str(outcome.error)
-    builds_are(apify, "ABORTED")
+    jobs_are(kind, "ABORTED")
 
 
-def odd(status: int, type_: str, **kwargs: Any) -> Fault:
+def odd(kind: Kind, status: int, type_: str, **kwargs: Any) -> Fault:
     body = {"error": {"type": type_, "message": "Not now."}}
-    return Fault("status", status=status, body=body, method="GET", path="/v2/actor-builds/*", **kwargs)
+    return Fault("status", status=status, body=body, **kind.get_request, **kwargs)
 
 
 #: Refusals of a poll that say nothing of the build or the token.
@@ -192,38 +192,38 @@ ODD = {
 @pytest.mark.parametrize("phase", ["waiting in the worker", "deferred"])
 @pytest.mark.parametrize("answer", ODD)
 def test_an_odd_answer_to_a_poll_is_waited_out(
-    answer: str, phase: str, apify: Emulator, runner: Runner, said: Callable[[], str]
+    answer: str, phase: str, kind: Kind, apify: Emulator, runner: Runner, said: Callable[[], str]
 ) -> None:
     apify.add_fault(odd(*ODD[answer], times=2))
     outcome = runner.run_to_end(task_for(phase, retries=1))
     assert (outcome.state, outcome.error) == ("success", None)
     log = said()
     assert ODD[answer][1] in log and "Check the arguments" not in log
-    builds_are(apify, "SUCCEEDED")
+    jobs_are(kind, "SUCCEEDED")
 
 
 @pytest.mark.parametrize("phase", ["waiting in the worker", "deferred"])
 @pytest.mark.parametrize("retries", [0, 1])
 def test_an_odd_answer_that_stays_leaves_the_build_to_the_next_try(
-    retries: int, phase: str, apify: Emulator, runner: Runner, monkeypatch: pytest.MonkeyPatch
+    retries: int, phase: str, kind: Kind, apify: Emulator, runner: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert wait.REFUSED_GRACE == 600
     monkeypatch.setattr(wait, "REFUSED_GRACE", 1.5)
-    apify.build_seconds = 30
+    kind.seconds = 30
     apify.add_fault(odd(409, "concurrent-update-detected", times=None))
     outcome = runner.run_to_end(task_for(phase, retries=retries))
     assert type(outcome.error).__name__ == "ApifyPollError"
     assert "given no other answer about the build" in str(outcome.error)
     if not retries:
         assert outcome.state == "failed"
-        builds_are(apify, "ABORTED")
+        jobs_are(kind, "ABORTED")
         return
     assert outcome.state == "up_for_retry"
     apify.clear_faults()
-    apify.finish_build(apify.builds[0]["id"])
+    kind.finish(kind.jobs[0]["id"])
     runner.retry()
     assert runner.run_to_end(task_for(phase, retries=1)).state == "success"
-    builds_are(apify, "SUCCEEDED")
+    jobs_are(kind, "SUCCEEDED")
 
 
 SENSORS: dict[str, dict[str, Any]] = {
@@ -234,19 +234,19 @@ SENSORS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("mode", SENSORS)
-def test_an_odd_answer_to_a_sensor(mode: str, apify: Emulator, runner: Runner) -> None:
+def test_an_odd_answer_to_a_sensor(mode: str, kind: Kind, apify: Emulator, runner: Runner) -> None:
     """Final at the first look; later it passes."""
-    build_id = start_build(apify)
+    job_id = kind.start()
     apify.add_fault(odd(409, "concurrent-update-detected"))
-    task = lambda: sensor(build_id, retries=1, **SENSORS[mode])  # noqa: E731
+    task = lambda: kind.sensor(job_id, retries=1, **SENSORS[mode])  # noqa: E731
     outcome = runner.run_to_end(task)
     assert (outcome.state, type(outcome.error).__name__) == ("failed", "ApifyInvalidRequestError")
     apify.add_fault(odd(409, "concurrent-update-detected", skip=1))
-    build_id = start_build(apify)
+    job_id = kind.start()
     assert runner.run_to_end(task).state == "success"
 
 
-def test_a_certificate_is_waited_out_while_a_build_is_polled(
+def test_a_certificate_is_waited_out_while_a_build_is_polled(kind: Kind, 
     supervisor: Supervisor, runner: Runner, certificate: str
 ) -> None:
     """As while a company's proxy has its certificate renewed."""
@@ -257,50 +257,50 @@ def test_a_certificate_is_waited_out_while_a_build_is_polled(
         with pytest.raises(ApifyJobTimeout, match=r"it could not be seen.\n.*certificate"):
             asyncio.run(client().wait_async(BUILD, "known", deadline=time.time() + 1))
         runner.reschedules = 1
-        assert runner.run(sensor("known", **SENSORS["reschedule"])).state == "up_for_reschedule"
+        assert runner.run(kind.sensor("known", **SENSORS["reschedule"])).state == "up_for_reschedule"
 
 
 @pytest.mark.parametrize("phase", ["waiting in the worker", "deferred"])
 def test_a_build_deleted_while_waiting_fails_the_task_with_its_id(
-    phase: str, apify: Emulator, runner: Runner, monkeypatch: pytest.MonkeyPatch
+    phase: str, kind: Kind, apify: Emulator, runner: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("airflow_provider_apify.jobs.wait.MISSING_GRACE", 1.0)
-    apify.build_seconds = 30
+    kind.seconds = 30
 
     def delete() -> None:
         waits(apify)
-        apify.delete_build(apify.builds[0]["id"])
+        kind.delete(kind.jobs[0]["id"])
         apify.add_fault(CUT)
 
     with meanwhile(delete):
         outcome = runner.run_to_end(task_for(phase, retries=3))
     assert outcome.state == "failed"
     assert "record-not-found" in str(outcome.error)
-    assert outcome.xcoms["build_id"] in str(outcome.error)
-    builds_are(apify)
+    assert outcome.xcoms[kind.id] in str(outcome.error)
+    jobs_are(kind)
 
 
 #: Ends the long-poll of a build that is gone from the ledger.
-CUT = Fault("reset", method="GET", path="/v2/actor-builds/*")
+CUT = Fault("reset", **kind.get_request)
 
 
 @pytest.mark.parametrize("phase", ["waiting in the worker", "deferred"])
-def test_a_build_not_found_just_after_its_creation_is_waited_for(phase: str, apify: Emulator, runner: Runner) -> None:
-    apify.add_fault(Fault("missing", method="GET", path="/v2/actor-builds/*", seconds=1.5, times=None))
+def test_a_build_not_found_just_after_its_creation_is_waited_for(phase: str, kind: Kind, apify: Emulator, runner: Runner) -> None:
+    apify.add_fault(Fault("missing", **kind.get_request, seconds=1.5, times=None))
     assert runner.run_to_end(task_for(phase)).state == "success"
-    builds_are(apify, "SUCCEEDED")
+    jobs_are(kind, "SUCCEEDED")
 
 
 @pytest.mark.parametrize("phase", ["waiting in the worker", "deferred"])
 def test_an_unknown_status_is_waited_out_and_named(
-    phase: str, apify: Emulator, supervisor: Supervisor, runner: Runner, said: Callable[[], str]
+    phase: str, kind: Kind, apify: Emulator, supervisor: Supervisor, runner: Runner, said: Callable[[], str]
 ) -> None:
     supervisor.connections["apify_default"]["extra"] = '{"wait_seconds": 1}'
-    apify.build_seconds = 2
-    apify.add_fault(Fault("unknown-status", method="GET", path="/v2/actor-builds/*", times=None))
+    kind.seconds = 2
+    apify.add_fault(Fault("unknown-status", **kind.get_request, times=None))
     assert runner.run_to_end(task_for(phase)).state == "success"
     assert "HIBERNATING" in said()
-    builds_are(apify, "SUCCEEDED")
+    jobs_are(kind, "SUCCEEDED")
 
 
 #: The definition of a build requires few fields and lets many be null, and new ones come (docs/apify-api.md).
@@ -315,20 +315,20 @@ SHAPES: dict[str, dict[str, Any] | None] = {
 @STORE.needed  # without it, a build that does not say who started it leaves a doubt
 @pytest.mark.parametrize("phase", ["waiting in the worker", "deferred"])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_missing_odd_and_further_fields_do_no_harm(shape: str, phase: str, apify: Emulator, runner: Runner) -> None:
+def test_missing_odd_and_further_fields_do_no_harm(shape: str, phase: str, kind: Kind, apify: Emulator, runner: Runner) -> None:
     task = task_for("deferred")
-    build_id = runner.run(task()).xcoms["build_id"]
+    job_id = runner.run(task()).xcoms[kind.id]
     fields = SHAPES[shape]
     if fields is None:
-        fields = dict.fromkeys(apify.builds[0])
-    body = {"data": {**fields, "id": build_id, "status": "SUCCEEDED"}}
-    apify.add_fault(Fault("status", status=200, body=body, method="GET", path="/v2/actor-builds/*", times=None))
+        fields = dict.fromkeys(kind.jobs[0])
+    body = {"data": {**fields, "id": job_id, "status": "SUCCEEDED"}}
+    apify.add_fault(Fault("status", status=200, body=body, **kind.get_request, times=None))
     runner.retry()
     runner.max_tries = 2
     outcome = runner.run_to_end(task_for(phase, retries=2))
     assert (outcome.state, outcome.error) == ("success", None)
-    assert outcome.xcoms["return_value"] == build_id
-    builds_are(apify, "SUCCEEDED")
+    assert outcome.xcoms["return_value"] == job_id
+    jobs_are(kind, "SUCCEEDED")
 
 
 @pytest.mark.parametrize(
@@ -344,7 +344,7 @@ def test_missing_odd_and_further_fields_do_no_harm(shape: str, phase: str, apify
 def test_a_host_that_cannot_be_reached_fails_the_try_and_says_which_field(
     host: str,
     says: str,
-    apify: Emulator,
+    kind: Kind, apify: Emulator,
     supervisor: Supervisor,
     runner: Runner,
     certificate: str,
@@ -359,19 +359,19 @@ def test_a_host_that_cannot_be_reached_fails_the_try_and_says_which_field(
         assert other.builds == []
         if host == "TLS":
             assert "Sending again" not in capsys.readouterr().out
-            of_sensor = runner.run(sensor("x", retries=1, mode="reschedule", timeout=60))
+            of_sensor = runner.run(kind.sensor("x", retries=1, mode="reschedule", timeout=60))
             assert (of_sensor.state, type(of_sensor.error).__name__) == ("up_for_retry", "ApifyNetworkError")
     supervisor.connections["apify_default"].update(host=apify.url)
     runner.retry()
     assert runner.run_to_end(task_for("starting", retries=1)).state == "success"
-    builds_are(apify, "SUCCEEDED")
+    jobs_are(kind, "SUCCEEDED")
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("phase", PHASES)
-def test_a_minute_of_refused_connections(phase: str, apify: Emulator, supervisor: Supervisor, runner: Runner) -> None:
+def test_a_minute_of_refused_connections(phase: str, kind: Kind, apify: Emulator, supervisor: Supervisor, runner: Runner) -> None:
     """Waiting takes it in its stride; a start may need its retry, which begins anew with the minute's patience."""
-    apify.build_seconds = 5
+    kind.seconds = 5
     task = task_for(phase, retries=1)
     with Gate(int(apify.url.rpartition(":")[2])) as gate:
         supervisor.connections["apify_default"]["host"] = gate.url
@@ -392,7 +392,7 @@ def test_a_minute_of_refused_connections(phase: str, apify: Emulator, supervisor
                 runner.retry()
                 outcome = runner.run_to_end(task)
         assert (outcome.state, outcome.error) == ("success", None)
-    builds_are(apify, "SUCCEEDED")
+    jobs_are(kind, "SUCCEEDED")
 
 
 def waits(apify: Emulator) -> None:

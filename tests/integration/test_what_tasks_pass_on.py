@@ -11,14 +11,14 @@ from tests.runner import Runner
 
 @pytest.mark.parametrize("deferrable", [False, True], ids=["worker", "deferred"])
 def test_a_sensor_whose_first_look_fails_passes_all_on_the_same(
-    deferrable: bool, apify: Emulator, runner: Runner
+    deferrable: bool, kind: Kind, apify: Emulator, runner: Runner
 ) -> None:
-    build_id = start_build(apify)
+    job_id = kind.start()
     apify.add_fault(Fault("reset", method="GET"))
-    outcome = runner.run_to_end(lambda: sensor(build_id, deferrable=deferrable))
+    outcome = runner.run_to_end(lambda: kind.sensor(job_id, deferrable=deferrable))
     assert outcome.state == "success"
     assert outcome.xcoms.keys() == {
-        "build_id",
+        "job_id",
         "build_number",
         "actor_id",
         "summary",
@@ -29,9 +29,9 @@ def test_a_sensor_whose_first_look_fails_passes_all_on_the_same(
     assert outcome.xcoms["_link_ApifyConsoleLink"] == outcome.xcoms["summary"]["console_url"]
 
 
-def test_without_do_xcom_push_there_is_only_the_link(apify: Emulator, runner: Runner) -> None:
-    build_id = start_build(apify)
-    outcome = runner.run_to_end(lambda: sensor(build_id, do_xcom_push=False, deferrable=True))
+def test_without_do_xcom_push_there_is_only_the_link(kind: Kind, apify: Emulator, runner: Runner) -> None:
+    job_id = kind.start()
+    outcome = runner.run_to_end(lambda: kind.sensor(job_id, do_xcom_push=False, deferrable=True))
     assert outcome.state == "success"
     assert outcome.xcoms.keys() == {"_link_ApifyConsoleLink"}
     assert outcome.xcoms["_link_ApifyConsoleLink"].startswith("https://console.apify.com/actors/")

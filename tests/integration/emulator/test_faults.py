@@ -168,6 +168,45 @@ def test_unknown_status_is_shown_until_the_build_ends(api: Api, emulator: Emulat
     assert api.build(build["id"], wait=5)["status"] == "SUCCEEDED"
 
 
+@pytest.mark.parametrize("path", ["/acts/~scraper/runs", "/actor-tasks/~ten-products/runs"])
+def test_what_the_api_says_of_runs_can_be_false_too(api: Api, emulator: Emulator, path: str) -> None:
+    emulator.run_seconds = 60
+    emulator.add_fault(Fault("user-agent", "POST", value="corporate-proxy/2"))
+    run = api("POST", path).json()["data"]
+    assert run["meta"]["userAgent"] == "corporate-proxy/2"
+    emulator.add_fault(Fault("missing", seconds=60, times=2))
+    for hidden in (f"/actor-runs/{run['id']}", f"/logs/{run['id']}"):
+        assert error(api("GET", hidden)) == (404, "record-not-found")
+    assert api.run(run["id"])["id"] == run["id"]
+    emulator.add_fault(Fault("stale-list", seconds=60))
+    assert [api("GET", path).json()["data"]["total"] for _ in range(2)] == [0, 1]
+    emulator.add_fault(Fault("unknown-status", "GET", times=3))
+    shown = [api.run(run["id"]), api("GET", path).json()["data"]["items"][0], api("GET", f"{path}/last").json()["data"]]
+    assert {each["status"] for each in shown} == {"HIBERNATING"}
+    emulator.finish_run(run["id"])
+    assert api.run(run["id"])["status"] == "SUCCEEDED"
+
+
+@pytest.mark.parametrize("kind", ["lost-answer", "cut-json", "reset"])
+def test_a_run_whose_start_goes_unanswered_exists_all_the_same(emulator: Emulator, kind: str) -> None:
+    emulator.add_fault(Fault(kind, "POST", "/v2/acts/*/runs", after_work=True))
+    try:
+        exchange(emulator, "POST", "/v2/actors/~hello-world/runs")
+    except ConnectionResetError:
+        pass
+    assert len(emulator.runs) == 1
+    assert exchange(emulator, "POST", "/v2/actors/~hello-world/runs").startswith(b"HTTP/1.1 201")
+
+
+def test_refusals_for_permission_and_money_are_faults_with_a_body(api: Api, emulator: Emulator) -> None:
+    url = "https://console.apify.com/actors/x?approvePermissions=true"
+    body = {"error": {"type": "full-permission-actor-not-approved", "message": "Approve", "data": {"approvalUrl": url}}}
+    emulator.add_fault(Fault("status", "POST", "/v2/acts/~hello-world/runs", status=403, body=body))
+    refused = api("POST", "/acts/~hello-world/runs")
+    assert (error(refused), refused.json()) == ((403, "full-permission-actor-not-approved"), body)
+    assert emulator.runs == []
+
+
 def test_user_agent_is_rewritten_on_the_way(api: Api, emulator: Emulator) -> None:
     emulator.add_fault(Fault("user-agent", value="corporate-proxy/2"))
     assert api.start()["meta"]["userAgent"] == "corporate-proxy/2"

@@ -1,4 +1,4 @@
-"""The start page, and the pages that links of a task open: one for each Actor, with its builds."""
+"""The start page, and the pages that links of a task open: one for each Actor, and one for each run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ def test_the_start_page_says_what_each_actor_does_and_links_to_the_newest_builds
     shown = start_page(emulator)
     for name in ("~hello-world", "~always-fails", "~slow-build", "~times-out", "~two-versions"):
         assert f"<b>{name}</b>" in shown
-    assert "Its builds end as FAILED after" in shown and "0.0 (latest), 1.0 (beta)" in shown
+    assert (
+        "Its builds end as FAILED after 0.1 s, its runs as SUCCEEDED after 0.1 s" in shown
+        and "0.0 (latest), 1.0 (beta)" in shown
+    )
     link = f"/actors/{build['actId']}#/builds/0.0.1"
     assert f'<a href="{link}"><b>hello-world</b><span class="SUCCEEDED">' in shown
     assert 'id="/builds/0.0.1"' in page(emulator, build["actId"])
@@ -69,7 +72,7 @@ def test_it_shows_no_build_of_another_actor(api: Api, emulator: Emulator) -> Non
     shown = page(emulator, other["actId"])
     assert re.findall('<article id="(.*?)"', shown) == ["/builds/1.0.1"]
     actor_id = api("GET", "/actors/~slow-build").json()["data"]["id"]
-    assert "No builds yet." in page(emulator, actor_id)
+    assert "No builds or runs yet." in page(emulator, actor_id)
 
 
 @pytest.mark.parametrize("nasty", ["<script>alert(1)</script>", '"><img src=x>', "&lt;"])
@@ -92,6 +95,49 @@ def test_it_needs_nothing_from_elsewhere_and_runs_no_other_script(api: Api, emul
     nothing = r"src=|url\(|@import|<link|https?://"
     assert not re.search(f"{nothing}|<script", answer.text)
     assert not re.search(nothing, start_page(emulator).replace(f"<script>{RELOAD}</script>", ""))
+
+
+def finish(emulator: Emulator, shown: str, button: str, origin: str) -> httpx.Response:
+    """Click a button of a page, in a browser that says where the page is from."""
+    (action,) = re.findall(f'<button formaction="([^"]+)">{button}</button>', shown)
+    return anyone.post(f"{emulator.url}{action}", headers={"Origin": origin})
+
+
+def test_a_run_has_a_page_of_its_own_where_apify_has_it(api: Api, emulator: Emulator) -> None:
+    emulator.run_seconds = 60
+    build, run = api.built("scraper"), api.start_run("scraper", {"items": 6}, build="latest")
+    path = f"{run['actId']}/runs/{run['id']}"
+    assert f'<a href="/actors/{path}"><b>scraper</b><span class="READY">' in start_page(emulator)
+    assert f'<a href="/actors/{path}"><b>Run of 0.0.1</b>' in page(emulator, run["actId"])
+    emulator.wait_for(lambda _: api.run(run["id"])["status"] == "RUNNING")
+    shown = page(emulator, path)
+    assert f"<script>{RELOAD}</script>" in shown
+    assert f'href="/actors/{build["actId"]}#/builds/0.0.1"' in shown
+    (article,) = re.findall("<article.*?</article>", shown, flags=re.DOTALL)
+    for said in ("RUNNING", run["id"], run["defaultDatasetId"], "0.0.1 (latest)", "3 of 6", "1024 MB", "tests/1"):
+        assert said in article
+    assert error(anyone.get(f"{emulator.url}/actors/{run['actId']}/runs/none")) == (404, "record-not-found")
+
+
+@pytest.mark.parametrize(("button", "status"), [("Let it succeed", "SUCCEEDED"), ("Let it fail", "FAILED")])
+def test_a_click_ends_a_job(api: Api, emulator: Emulator, button: str, status: str) -> None:
+    emulator.build_seconds = emulator.run_seconds = 60
+    run, build = api.start_run(), api.start()
+    ended = finish(emulator, page(emulator, f"{run['actId']}/runs/{run['id']}"), button, emulator.url)
+    assert (ended.status_code, ended.headers["location"]) == (303, f"/actors/{run['actId']}/runs/{run['id']}")
+    ended = finish(emulator, page(emulator, build["actId"]), button, emulator.url)
+    assert (ended.status_code, ended.headers["location"]) == (303, f"/actors/{build['actId']}#/builds/0.0.2")
+    assert (api.run(run["id"])["status"], api.build(build["id"])["status"]) == (status, status)
+    assert "<button" not in page(emulator, build["actId"])
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", ""])
+def test_pages_from_elsewhere_cannot_end_a_job(api: Api, emulator: Emulator, origin: str) -> None:
+    emulator.run_seconds = 60
+    run = api.start_run()
+    shown = page(emulator, f"{run['actId']}/runs/{run['id']}")
+    assert error(finish(emulator, shown, "Let it fail", origin)) == (403, "insufficient-permissions")
+    assert api.run(run["id"])["finishedAt"] is None
 
 
 def test_an_unknown_actor_has_no_page(emulator: Emulator) -> None:
