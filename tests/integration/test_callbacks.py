@@ -84,7 +84,9 @@ def failed(error: BaseException | None, kind: Kind) -> None:
 
 @WAYS
 def test_success(deferrable: bool, kind: Kind, runner: Runner, callbacks: Callbacks, listener: Listener) -> None:
-    outcome = runner.run_to_end(lambda: kind.operator(wait_for_completion=True, deferrable=deferrable, **callbacks.options))
+    outcome = runner.run_to_end(
+        lambda: kind.operator(wait_for_completion=True, deferrable=deferrable, **callbacks.options)
+    )
     assert callbacks.ended_with() is None
     assert callbacks.called[-1][0] == "on_success_callback"
     assert listener.told == [("success", outcome.xcoms["summary"]["console_url"])]
@@ -93,7 +95,13 @@ def test_success(deferrable: bool, kind: Kind, runner: Runner, callbacks: Callba
 @WAYS
 @pytest.mark.parametrize("retries", [0, 1])
 def test_failure(
-    retries: int, deferrable: bool, kind: Kind, apify: Emulator, runner: Runner, callbacks: Callbacks, listener: Listener
+    retries: int,
+    deferrable: bool,
+    kind: Kind,
+    apify: Emulator,
+    runner: Runner,
+    callbacks: Callbacks,
+    listener: Listener,
 ) -> None:
     runner.run_to_end(
         lambda: kind.operator(
@@ -123,7 +131,9 @@ def test_failure_of_a_sensor(
 @WAYS
 def test_timeout(deferrable: bool, kind: Kind, runner: Runner, callbacks: Callbacks, listener: Listener) -> None:
     kind.seconds = 30
-    runner.run_to_end(lambda: kind.operator(wait_for_completion=True, deferrable=deferrable, timeout=1, **callbacks.options))
+    runner.run_to_end(
+        lambda: kind.operator(wait_for_completion=True, deferrable=deferrable, timeout=1, **callbacks.options)
+    )
     error = callbacks.ended_with()
     assert type(error) is ApifyJobTimeout
     assert listener.told == [("failed", error)]

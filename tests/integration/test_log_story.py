@@ -42,7 +42,9 @@ def told(kind: Kind, apify: Emulator, *lines: str, name: str = "hello-world") ->
 
 
 @WAYS
-def test_a_success(deferrable: bool, kind: Kind, apify: Emulator, runner: Runner, story: Callable[[], list[str]]) -> None:
+def test_a_success(
+    deferrable: bool, kind: Kind, apify: Emulator, runner: Runner, story: Callable[[], list[str]]
+) -> None:
     runner.run_to_end(lambda: kind.operator(wait_for_completion=True, deferrable=deferrable))
     assert story() == told(
         apify, CHOSEN, "Started build {number} ({id}) of Actor ~hello-world: {url}", READY, ENDED_WELL
@@ -50,7 +52,9 @@ def test_a_success(deferrable: bool, kind: Kind, apify: Emulator, runner: Runner
 
 
 @WAYS
-def test_a_failure_says_why(deferrable: bool, kind: Kind, apify: Emulator, runner: Runner, story: Callable[[], list[str]]) -> None:
+def test_a_failure_says_why(
+    deferrable: bool, kind: Kind, apify: Emulator, runner: Runner, story: Callable[[], list[str]]
+) -> None:
     outcome = runner.run_to_end(lambda: kind.operator("~always-fails", wait_for_completion=True, deferrable=deferrable))
     assert story()[1:] == told(apify, "Started build {number} ({id}) of Actor ~always-fails: {url}", READY)
     # Airflow prints it below that.
@@ -60,7 +64,9 @@ def test_a_failure_says_why(deferrable: bool, kind: Kind, apify: Emulator, runne
     assert more[-1].endswith("ACTOR: ERROR: Build failed.")
 
 
-def test_a_build_adopted_after_a_lost_answer(kind: Kind, apify: Emulator, runner: Runner, story: Callable[[], list[str]]) -> None:
+def test_a_build_adopted_after_a_lost_answer(
+    kind: Kind, apify: Emulator, runner: Runner, story: Callable[[], list[str]]
+) -> None:
     kind.seconds = 5  # of which it is READY for half a second
     apify.add_fault(Fault("lost-answer", **kind.start_request))
     runner.run(kind.operator(wait_for_completion=True))
@@ -92,7 +98,9 @@ def test_a_build_adopted_by_the_next_try(
     )
 
 
-def test_an_abort(kind: Kind, apify: Emulator, supervisor: Supervisor, runner: Runner, story: Callable[[], list[str]]) -> None:
+def test_an_abort(
+    kind: Kind, apify: Emulator, supervisor: Supervisor, runner: Runner, story: Callable[[], list[str]]
+) -> None:
     supervisor.state = "failed"
     kind.seconds = 30
     with sigterm_when(apify, waits):
@@ -119,7 +127,9 @@ def test_an_abort_whose_first_answer_was_lost(
 
 
 @WAYS
-def test_a_timeout(deferrable: bool, kind: Kind, apify: Emulator, runner: Runner, story: Callable[[], list[str]]) -> None:
+def test_a_timeout(
+    deferrable: bool, kind: Kind, apify: Emulator, runner: Runner, story: Callable[[], list[str]]
+) -> None:
     kind.seconds = 30
     outcome = runner.run_to_end(lambda: kind.operator(wait_for_completion=True, deferrable=deferrable, timeout=1))
     assert story() == told(

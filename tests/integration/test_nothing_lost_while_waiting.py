@@ -103,7 +103,9 @@ def test_a_token_rotated_while_waiting_is_picked_up(
 
 
 @TRANSPORTS
-def test_a_token_that_stays_refused_is_final(wait: Callable[..., Any], kind: Kind, apify: Emulator, supervisor: Supervisor) -> None:
+def test_a_token_that_stays_refused_is_final(
+    wait: Callable[..., Any], kind: Kind, apify: Emulator, supervisor: Supervisor
+) -> None:
     job_id = kind.start()
     apify.token = "rotated"
     with pytest.raises(ApifyApiError, match="password") as raised:
@@ -145,7 +147,9 @@ def test_a_build_costs_one_request_a_minute_and_is_noticed_at_once(
     assert [request.query for request in apify.requests] == ["waitForFinish=60"]
 
 
-def test_triggers_of_a_loop_share_one_session_and_leave_none_open(kind: Kind, apify: Emulator, supervisor: Supervisor) -> None:
+def test_triggers_of_a_loop_share_one_session_and_leave_none_open(
+    kind: Kind, apify: Emulator, supervisor: Supervisor
+) -> None:
     kind.seconds = 2
     ids = [kind.start() for _ in range(10)]
     seen: set[int] = set()

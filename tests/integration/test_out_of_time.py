@@ -98,7 +98,9 @@ def test_a_short_timeout_cuts_wait_for_finish(deferrable: bool, kind: Kind, runn
 
 @WAYS
 @pytest.mark.parametrize("limit", LIMITS)
-def test_the_first_look_of_a_sensor_counts(limit: str, deferrable: bool, kind: Kind, apify: Emulator, runner: Runner) -> None:
+def test_the_first_look_of_a_sensor_counts(
+    limit: str, deferrable: bool, kind: Kind, apify: Emulator, runner: Runner
+) -> None:
     job_id = kind.start()
     apify.add_fault(Fault("delay", **kind.get_request, seconds=2))
     options: dict[str, Any] = {"deferrable": deferrable, limit: LIMITS[limit]}
@@ -180,7 +182,8 @@ def test_a_build_that_cannot_be_seen_gets_a_minute(
     seconds: int,
     resume: dict[str, Any],
     deferred: Callable[..., Outcome],
-    kind: Kind, apify: Emulator,
+    kind: Kind,
+    apify: Emulator,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """And one that is seen within it, and has ended, is no time-out."""

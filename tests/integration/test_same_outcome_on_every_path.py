@@ -81,7 +81,13 @@ def time(text: str) -> dt.datetime:
 @pytest.mark.parametrize("scenario", SCENARIOS)
 @pytest.mark.parametrize("mode", SENSOR_MODES)
 def test_sensor(
-    mode: str, scenario: str, soft_fail: bool, kind: Kind, apify: Emulator, runner: Runner, capsys: pytest.CaptureFixture[str]
+    mode: str,
+    scenario: str,
+    soft_fail: bool,
+    kind: Kind,
+    apify: Emulator,
+    runner: Runner,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     actor, over, state, exception, _ = SCENARIOS[scenario]
     timeout = 1.0 if scenario == "outlasts the timeout" else 60.0
@@ -125,7 +131,8 @@ def test_a_sensor_skips_and_goes_on_in_the_same_cases(
     mode: str,
     trouble: str,
     option: str | None,
-    kind: Kind, apify: Emulator,
+    kind: Kind,
+    apify: Emulator,
     supervisor: Supervisor,
     runner: Runner,
     monkeypatch: pytest.MonkeyPatch,
@@ -209,7 +216,8 @@ def check(
     state: str,
     exception: str | None,
     actor: str,
-    kind: Kind, apify: Emulator,
+    kind: Kind,
+    apify: Emulator,
     capsys: pytest.CaptureFixture[str],
     *,
     awaits_tag: bool,

@@ -139,7 +139,9 @@ def test_nothing_that_is_stored_or_sent_tells_the_token(kind: Kind, apify: Emula
     assert not [request for request in apify.requests if holds_token(request.path + request.query)]
 
 
-def test_a_log_that_quotes_the_token_is_passed_on_without_it(kind: Kind, apify: Emulator, supervisor: Supervisor) -> None:
+def test_a_log_that_quotes_the_token_is_passed_on_without_it(
+    kind: Kind, apify: Emulator, supervisor: Supervisor
+) -> None:
     job_id = kind.start()
     apify.add_fault(Fault("status", status=200, body=f"npm ERR! token {CANARY}", path="/v2/actor-builds/*/log"))
     assert ApifyHook().get_build_log(job_id) == "npm ERR! token ***"

@@ -117,7 +117,13 @@ def in_phase(fault: Fault, phase: str) -> Fault:
 @pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize("weather", PASSES)
 def test_what_passes_costs_neither_try_nor_build(
-    weather: str, phase: str, kind: Kind, apify: Emulator, supervisor: Supervisor, runner: Runner, said: Callable[[], str]
+    weather: str,
+    phase: str,
+    kind: Kind,
+    apify: Emulator,
+    supervisor: Supervisor,
+    runner: Runner,
+    said: Callable[[], str],
 ) -> None:
     supervisor.connections["apify_default"]["extra"] = '{"timeout": 1, "wait_seconds": 2}'
     faults, says = PASSES[weather]
@@ -246,8 +252,8 @@ def test_an_odd_answer_to_a_sensor(mode: str, kind: Kind, apify: Emulator, runne
     assert runner.run_to_end(task).state == "success"
 
 
-def test_a_certificate_is_waited_out_while_a_build_is_polled(kind: Kind, 
-    supervisor: Supervisor, runner: Runner, certificate: str
+def test_a_certificate_is_waited_out_while_a_build_is_polled(
+    kind: Kind, supervisor: Supervisor, runner: Runner, certificate: str
 ) -> None:
     """As while a company's proxy has its certificate renewed."""
     with Emulator(ssl_certfile=certificate) as other:
@@ -285,7 +291,9 @@ CUT = Fault("reset", **kind.get_request)
 
 
 @pytest.mark.parametrize("phase", ["waiting in the worker", "deferred"])
-def test_a_build_not_found_just_after_its_creation_is_waited_for(phase: str, kind: Kind, apify: Emulator, runner: Runner) -> None:
+def test_a_build_not_found_just_after_its_creation_is_waited_for(
+    phase: str, kind: Kind, apify: Emulator, runner: Runner
+) -> None:
     apify.add_fault(Fault("missing", **kind.get_request, seconds=1.5, times=None))
     assert runner.run_to_end(task_for(phase)).state == "success"
     jobs_are(kind, "SUCCEEDED")
@@ -315,7 +323,9 @@ SHAPES: dict[str, dict[str, Any] | None] = {
 @STORE.needed  # without it, a build that does not say who started it leaves a doubt
 @pytest.mark.parametrize("phase", ["waiting in the worker", "deferred"])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_missing_odd_and_further_fields_do_no_harm(shape: str, phase: str, kind: Kind, apify: Emulator, runner: Runner) -> None:
+def test_missing_odd_and_further_fields_do_no_harm(
+    shape: str, phase: str, kind: Kind, apify: Emulator, runner: Runner
+) -> None:
     task = task_for("deferred")
     job_id = runner.run(task()).xcoms[kind.id]
     fields = SHAPES[shape]
@@ -344,7 +354,8 @@ def test_missing_odd_and_further_fields_do_no_harm(shape: str, phase: str, kind:
 def test_a_host_that_cannot_be_reached_fails_the_try_and_says_which_field(
     host: str,
     says: str,
-    kind: Kind, apify: Emulator,
+    kind: Kind,
+    apify: Emulator,
     supervisor: Supervisor,
     runner: Runner,
     certificate: str,
@@ -369,7 +380,9 @@ def test_a_host_that_cannot_be_reached_fails_the_try_and_says_which_field(
 
 @pytest.mark.long
 @pytest.mark.parametrize("phase", PHASES)
-def test_a_minute_of_refused_connections(phase: str, kind: Kind, apify: Emulator, supervisor: Supervisor, runner: Runner) -> None:
+def test_a_minute_of_refused_connections(
+    phase: str, kind: Kind, apify: Emulator, supervisor: Supervisor, runner: Runner
+) -> None:
     """Waiting takes it in its stride; a start may need its retry, which begins anew with the minute's patience."""
     kind.seconds = 5
     task = task_for(phase, retries=1)
