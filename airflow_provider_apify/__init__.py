@@ -11,14 +11,23 @@ if TYPE_CHECKING:
     from airflow_provider_apify.hooks.apify import ApifyHook
     from airflow_provider_apify.operators.build import ApifyBuildOperator
     from airflow_provider_apify.sensors.build import ApifyBuildSensor
+    from airflow_provider_apify.transfers.dataset_to_object_storage import ApifyDatasetToObjectStorageOperator
     from airflow_provider_apify.triggers.build import ApifyBuildTrigger
 
-__all__ = ["ApifyBuildOperator", "ApifyBuildSensor", "ApifyBuildTrigger", "ApifyHook", "__version__"]
+__all__ = [
+    "ApifyBuildOperator",
+    "ApifyBuildSensor",
+    "ApifyBuildTrigger",
+    "ApifyDatasetToObjectStorageOperator",
+    "ApifyHook",
+    "__version__",
+]
 
 _HOMES = {
     "ApifyBuildOperator": "operators.build",
     "ApifyBuildSensor": "sensors.build",
     "ApifyBuildTrigger": "triggers.build",
+    "ApifyDatasetToObjectStorageOperator": "transfers.dataset_to_object_storage",
     "ApifyHook": "hooks.apify",
     "__version__": "_version",
 }

@@ -133,6 +133,14 @@ class ApifyBuildFailedFinal(ApifyBuildFailed, AirflowFailException):
     """The same, seen by a sensor: that build never changes, so Airflow fails the task at once."""
 
 
+class ApifyRunUnfinished(ApifyException):
+    """The dataset of a run was wanted that has not ended. Retryable."""
+
+
+class ApifyTargetError(ApifyException):
+    """Files cannot be written, or there are others in their place. Retryable."""
+
+
 class ApifyJobTimeout(ApifyException):
     """The job did not end within the task's ``timeout``. Not Apify's own ``TIMED-OUT``. Retryable."""
 

@@ -16,6 +16,13 @@ def get_provider_info() -> dict:  # type: ignore[type-arg]
         "operators": [{"integration-name": "Apify", "python-modules": ["airflow_provider_apify.operators.build"]}],
         "sensors": [{"integration-name": "Apify", "python-modules": ["airflow_provider_apify.sensors.build"]}],
         "triggers": [{"integration-name": "Apify", "python-modules": ["airflow_provider_apify.triggers.build"]}],
+        "transfers": [
+            {
+                "source-integration-name": "Apify",
+                "target-integration-name": "Common IO",
+                "python-module": "airflow_provider_apify.transfers.dataset_to_object_storage",
+            }
+        ],
         "extra-links": ["airflow_provider_apify.links.console.ApifyConsoleLink"],
         "connection-types": [
             {
