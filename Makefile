@@ -10,7 +10,7 @@ QUIET := $(shell [ -t 2 ] && [ -z "$$NO_COLOR" ] || echo -q)
 help: ## Show what there is.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
-demo: $(VENV)/.demo ## A real Airflow builds on an emulator of Apify; one build fails, one worker dies (or APIFY_TOKEN=... ACTOR=...).
+demo: $(VENV)/.demo ## A real Airflow builds and runs Actors on an emulator of Apify, one worker dies, items go into a table (or APIFY_TOKEN=... ACTOR=...).
 	@$(BIN)/python -m demo
 
 demo-ui: $(VENV)/.demo ## The same, and Airflow's UI to look around in (AIRFLOW_PORT=8080, EMULATOR_PORT=3333).
@@ -95,7 +95,7 @@ $(VENV)/.uv:
 	@touch $@
 
 $(VENV)/.demo: $(VENV)/.uv pyproject.toml
-	@$(BIN)/uv pip install $(QUIET) --python $(BIN)/python -e . --group airflow
+	@$(BIN)/uv pip install $(QUIET) --python $(BIN)/python -e . --group demo
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.uv pyproject.toml

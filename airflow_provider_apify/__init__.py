@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from airflow_provider_apify.operators.run import ApifyRunActorOperator, ApifyRunTaskOperator
     from airflow_provider_apify.sensors.build import ApifyBuildSensor
     from airflow_provider_apify.sensors.run import ApifyRunSensor
+    from airflow_provider_apify.transfers.dataset_to_object_storage import ApifyDatasetToObjectStorageOperator
     from airflow_provider_apify.triggers.build import ApifyBuildTrigger
     from airflow_provider_apify.triggers.run import ApifyRunTrigger
 
@@ -20,6 +21,7 @@ __all__ = [
     "ApifyBuildOperator",
     "ApifyBuildSensor",
     "ApifyBuildTrigger",
+    "ApifyDatasetToObjectStorageOperator",
     "ApifyHook",
     "ApifyRunActorOperator",
     "ApifyRunSensor",
@@ -32,6 +34,7 @@ _HOMES = {
     "ApifyBuildOperator": "operators.build",
     "ApifyBuildSensor": "sensors.build",
     "ApifyBuildTrigger": "triggers.build",
+    "ApifyDatasetToObjectStorageOperator": "transfers.dataset_to_object_storage",
     "ApifyHook": "hooks.apify",
     "ApifyRunActorOperator": "operators.run",
     "ApifyRunSensor": "sensors.run",

@@ -49,6 +49,17 @@ async def off_the_loop(call: Callable[[], T]) -> T:
     return await sync_to_async(call)()
 
 
+def announce_output(path: Any) -> None:
+    """Let whoever collects lineage know that the task has written the file ``path``, an ``ObjectStoragePath``."""
+    try:
+        from airflow.sdk.lineage import get_hook_lineage_collector
+    except ImportError:  # before Airflow 3.2
+        from airflow.lineage.hook import (  # type: ignore[import-not-found, no-redef]
+            get_hook_lineage_collector,
+        )
+    get_hook_lineage_collector().add_output_asset(context=path, uri=str(path))
+
+
 def mask(secrets: Iterable[Any]) -> None:
     """Keep secrets out of logs: Airflow itself masks the field ``proxy`` only since 3.1.6, and variables never."""
     try:

@@ -152,6 +152,14 @@ class ApifyTooFewItemsFinal(ApifyTooFewItems, AirflowFailException):
     """The same, seen by a sensor: Airflow fails the task at once."""
 
 
+class ApifyRunUnfinished(ApifyException):
+    """The dataset of a run was wanted that has not ended. Retryable."""
+
+
+class ApifyTargetError(ApifyException):
+    """Files cannot be written, or there are others in their place. Retryable."""
+
+
 class ApifyJobTimeout(ApifyException):
     """The job did not end within the task's ``timeout``. Not Apify's own ``TIMED-OUT``. Retryable."""
 

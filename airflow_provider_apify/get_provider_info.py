@@ -31,6 +31,13 @@ def get_provider_info() -> dict:  # type: ignore[type-arg]
                 "python-modules": ["airflow_provider_apify.triggers.build", "airflow_provider_apify.triggers.run"],
             }
         ],
+        "transfers": [
+            {
+                "source-integration-name": "Apify",
+                "target-integration-name": "Common IO",
+                "python-module": "airflow_provider_apify.transfers.dataset_to_object_storage",
+            }
+        ],
         "extra-links": ["airflow_provider_apify.links.console.ApifyConsoleLink"],
         "connection-types": [
             {

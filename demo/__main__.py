@@ -1,5 +1,6 @@
 """
-Rebuild Actors on a real Airflow, and show what happens: when all is well, when a build fails, when a worker dies.
+Build Actors on a real Airflow, and show what happens: when all is well, when a build fails, when a worker dies. Then run
+one of them, and bring what it has found into a table.
 
 Against the emulator, or with ``APIFY_TOKEN`` and ``ACTOR`` set one build on Apify. Exit codes: 0 all went as it should,
 or with --keep Ctrl-C has ended it; 1 it did not; 2 something is missing or refused; 3 a port is taken; 130 Ctrl-C.
@@ -29,8 +30,8 @@ from demo.screen import Screen
 from rig.local_airflow import LocalAirflow
 
 ROOT = Path(__file__).resolve().parent.parent
-#: Seconds that a build takes on the emulator here.
-BUILD_SECONDS = 5.0
+#: Seconds that a build and a run take on the emulator here.
+BUILD_SECONDS = RUN_SECONDS = 5.0
 NEXT = """
 Next:
   make demo-ui                                look around in Airflow's UI
@@ -118,7 +119,7 @@ def apify(keep: bool) -> Iterator[Apify]:
         yield where
         return
     port = free_port("EMULATOR_PORT", 3333 if keep else 0, "emulator")
-    with Emulator(port=port, build_seconds=BUILD_SECONDS) as emulator:
+    with Emulator(port=port, build_seconds=BUILD_SECONDS, run_seconds=RUN_SECONDS) as emulator:
         yield Apify(emulator.url, emulator.token, emulator=emulator)
 
 
@@ -157,7 +158,7 @@ def scenes(local: LocalAirflow, where: Apify, screen: Screen) -> None:
     try:
         with screen.waiting("Airflow reads the DAGs"):
             if where.emulator:
-                story.three_scenes(local, screen, where.emulator)
+                story.all_scenes(local, screen, where.emulator)
             else:
                 story.one_scene(local, screen, where.actor)
     except story.Surprise as surprise:

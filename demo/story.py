@@ -1,5 +1,6 @@
 """
-Three runs of one DAG at the same time: a build that succeeds, one that fails, and one whose worker is killed.
+Three runs of one DAG at the same time: a build that succeeds, one that fails, and one whose worker is killed. The Actor
+whose build succeeds is run by another DAG, which brings its items into a table.
 
 Each scene is a generator that reads from top to bottom. It yields, while it waits, what it is waiting for.
 """
@@ -10,8 +11,11 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from itertools import chain
+from pathlib import Path
 from typing import Any
 
+import duckdb
 import httpx
 import psutil
 
@@ -20,6 +24,8 @@ from demo.screen import Screen
 from rig.local_airflow import LocalAirflow
 
 DAG_ID, TASK_ID = "apify_nightly_rebuild", "rebuild"
+#: The DAG that runs Actors, and its tasks for the first of them.
+LOAD_DAG_ID, RUN_TASK, FILES_TASK = "apify_run_and_load", "scrape.run", "scrape.to_files"
 #: Seconds between two looks at the runs.
 INTERVAL = 0.5
 
@@ -32,16 +38,18 @@ INTRODUCTION = f"""
     ~hello-world   a build that succeeds
     ~always-fails  a build that fails
     ~slow-build    a build whose worker is killed, just after the build was started
+  Then the DAG {LOAD_DAG_ID} runs ~hello-world, and brings what it finds into a table.
 """
 
 Scene = Iterator[str]
+Task = dict[str, Any]
 
 
 class Surprise(Exception):
     """A scene did not go as it does if all is well."""
 
 
-def three_scenes(local: LocalAirflow, screen: Screen, apify: Emulator) -> None:
+def all_scenes(local: LocalAirflow, screen: Screen, apify: Emulator) -> None:
     """
     Play all scenes against the emulator.
 
@@ -51,7 +59,10 @@ def three_scenes(local: LocalAirflow, screen: Screen, apify: Emulator) -> None:
     delay_answer_to_start(apify)
     runs = [Run(local, screen, actor, style) for actor, style in STYLES.items()]
     good, bad, slow = runs
-    play([build_that_succeeds(good), build_that_fails(bad), worker_that_is_killed(slow, apify)], screen, LIMIT)
+    database = local.home / "products.duckdb"
+    build_and_run = chain(build_that_succeeds(good), run_into_a_table(local, screen, database))
+    play([build_and_run, build_that_fails(bad), worker_that_is_killed(slow, apify)], screen, LIMIT)
+    show_table(screen, database)
 
 
 def one_scene(local: LocalAirflow, screen: Screen, actor: str) -> None:
@@ -81,12 +92,16 @@ def play(scenes: list[Scene], screen: Screen, limit: float) -> None:
 
 
 class Run:
-    """One run of the DAG, for one Actor."""
+    """One run of a DAG, for one Actor."""
 
-    def __init__(self, local: LocalAirflow, screen: Screen, actor: str, style: str = "green") -> None:
+    dag_id, task_key = DAG_ID, TASK_ID
+
+    def __init__(
+        self, local: LocalAirflow, screen: Screen, actor: str, style: str = "green", **conf: str | list[str]
+    ) -> None:
         self._local, self._screen, self._actor, self._style = local, screen, actor, style
         known = {"actor": actor} if actor in STYLES else {"own_actor": actor}
-        self.id = local.trigger(DAG_ID, known)
+        self.id = local.trigger(self.dag_id, conf or known)
 
     def say(self, line: str) -> None:
         self._screen.say(line, label=f"{self._actor:13}  ", style=self._style)
@@ -100,7 +115,7 @@ class Run:
 
     def show_failure(self, try_number: int) -> None:
         """Show what this try's log says at its end, without the middle."""
-        records = self._local.task_log_records(DAG_ID, self.id, TASK_ID, try_number)
+        records = self._local.task_log_records(self.dag_id, self.id, TASK_ID, try_number)
         errors = [error for record in records for error in record.get("error_detail") or ()]
         if not errors:
             raise Surprise(f"{self._actor}: the task has failed, but not because of its build.")
@@ -108,33 +123,47 @@ class Run:
         for line in [*lines[:3], "...", *lines[-5:]]:
             self._screen.show(f"         | {line}", style="dim")
 
-    def task(self) -> dict[str, Any]:
-        """The newest try of the task that builds."""
-        return self._local.tasks(DAG_ID, self.id)[TASK_ID]
+    def task(self) -> Task:
+        """The newest try of the task that builds or runs the Actor."""
+        return self._local.tasks(self.dag_id, self.id).get(self.task_key) or {"state": None, "try_number": 0}
 
-    def until(self, reached: Callable[[dict[str, Any]], bool], what: str) -> Iterator[str]:
+    def until(self, reached: Callable[[Task], bool], what: str) -> Iterator[str]:
         """
         Wait until this is true of the task.
 
         :raises Surprise: the run has ended without that.
         """
         while not reached(task := self.task()):
-            if self._local.run_state(DAG_ID, self.id) in ("success", "failed"):
+            if self.ended():
                 raise Surprise(f"{self._actor}: the task is {task['state']}.\n{self._local.log_end(task)}")
             yield f"{self._actor}: {what}"
 
     def until_ended(self) -> Iterator[str]:
         """Wait for the tasks behind it, too."""
-        while self._local.run_state(DAG_ID, self.id) not in ("success", "failed"):
+        while not self.ended():
             yield f"{self._actor}: the next task"
 
-    def xcom(self, key: str, task_id: str = TASK_ID) -> Any:
-        return self._local.xcom(DAG_ID, self.id, task_id, key)
+    def ended(self) -> str | None:
+        """How the run of the DAG has ended, if it has."""
+        state = self._local.run_state(self.dag_id, self.id)
+        return state if state in ("success", "failed") else None
+
+    def xcom(self, key: str) -> Any:
+        return self._local.xcom(self.dag_id, self.id, TASK_ID, key)
 
     def process(self) -> int | None:
         """The process that executes the task, once there is one."""
         task = self.task()
         return int(task["pid"]) if task["state"] == "running" and task["pid"] else None
+
+
+class LoadRun(Run):
+    """One run of the DAG that runs an Actor and loads its items."""
+
+    dag_id, task_key = LOAD_DAG_ID, f"{RUN_TASK}[0]"
+
+    def xcom(self, key: str, task_id: str = RUN_TASK) -> Any:
+        return self._local.xcom(self.dag_id, self.id, task_id, key, map_index=0)
 
 
 def build_that_succeeds(run: Run) -> Scene:
@@ -174,6 +203,32 @@ def worker_that_is_killed(run: Run, apify: Emulator) -> Scene:
     run.say(f"Build id before the kill: {build['id']}, after it: {summary['build_id']}. Starts at Apify: {starts}.")
 
 
+def run_into_a_table(local: LocalAirflow, screen: Screen, database: Path) -> Scene:
+    conf = {"actors": ["~hello-world"], "directory": f"file://{local.home}/items", "database": str(database)}
+    run = LoadRun(local, screen, "~hello-world", **conf)
+    run.say(f"Now that it is built, the DAG {LOAD_DAG_ID} runs it.")
+    yield from run.until(is_deferred, "a worker starts the run")
+    run.say(f"Run {run.xcom('run_id')} scrapes on Apify, and its task is deferred, too.")
+    yield from run.until(has_succeeded, "deferred, no worker is held")
+    summary = run.xcom("summary")
+    seconds, usd = summary["duration_seconds"] or 0, summary["usage_total_usd"] or 0
+    run.say(f"{summary['status']}: {summary['status_message']} {seconds:.1f} s, cost {usd:.4f} USD so far.")
+    yield from run.until_ended()
+    if run.ended() != "success":
+        raise Surprise(f"The run {run.id} of {LOAD_DAG_ID} has failed.")
+    written = run.xcom("return_value", FILES_TASK)
+    run.say(f"Its {written['items']} items went to files, and from there into a table.")
+
+
+def show_table(screen: Screen, database: Path) -> None:
+    """Show what has come of it all."""
+    with duckdb.connect(database, read_only=True) as db:
+        table = db.sql("SELECT title, price, url FROM products ORDER BY price, title")
+        screen.show(f"\nThe table products in {database.name} has {len(table)} rows. The cheapest:")
+        for title, price, url in table.limit(3).fetchall():
+            screen.show(f"  {title:12} {price:6.2f}  {url}")
+
+
 def delay_answer_to_start(apify: Emulator) -> None:
     """Let Apify start the build of ~slow-build, and say so only a minute later."""
     path = "/v2/acts/~slow-build/builds"
@@ -188,15 +243,15 @@ def kill_worker(process: int) -> tuple[int, int]:
     return supervisor, process
 
 
-def is_deferred(task: dict[str, Any]) -> bool:
+def is_deferred(task: Task) -> bool:
     return bool(task["state"] == "deferred")
 
 
-def has_succeeded(task: dict[str, Any]) -> bool:
+def has_succeeded(task: Task) -> bool:
     return bool(task["state"] == "success")
 
 
-def has_failed(task: dict[str, Any], try_number: int) -> bool:
+def has_failed(task: Task, try_number: int) -> bool:
     """Whether this try has failed; a later one may have begun."""
     return bool(task["try_number"] > try_number or task["state"] in ("up_for_retry", "failed"))
 

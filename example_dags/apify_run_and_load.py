@@ -44,7 +44,6 @@ with DAG(
     doc_md=__doc__,
     schedule="0 4 * * *",
     catchup=False,
-    max_active_runs=1,
     params={
         "actors": Param(
             ["~scraper", "~hello-world"],
@@ -98,7 +97,7 @@ with DAG(
         )
         return files.output
 
-    @task(outlets=[products], retries=2)
+    @task(outlets=[products], retries=2, max_active_tis_per_dag=1)
     def load(
         written: list[dict[str, Any]], params: dict[str, Any] | None = None
     ) -> dict[str, Any]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from airflow_provider_apify.api import endpoints
 from airflow_provider_apify.api.endpoints import Answer, Request, parameters
+from airflow_provider_apify.api.fields import text
 
 #: What names of fields may be given as: also as Apify's API has it, with commas between them.
 Names = Iterable[str] | str | None
@@ -82,6 +83,17 @@ def get_store(store_id: object) -> Request:
 def get_run(run_id: object) -> Request:
     """Get a run, for its dataset."""
     return Request("GET", f"/v2/actor-runs/{endpoints.check_id('run_id', run_id, 'run')}")
+
+
+def run_dataset(run: Any) -> tuple[str, str]:
+    """
+    Give a run's status and the id of its default dataset.
+
+    :raises ValueError: it is no run.
+    """
+    if not isinstance(run, Mapping) or not (status := text(run, "status")) or not (id := text(run, "defaultDatasetId")):
+        raise ValueError("expected a run, got something without status and dataset")
+    return status, id
 
 
 def validate_input(actor_id: object, body: bytes, *, build: str | None) -> Request:

@@ -432,7 +432,7 @@ def _names(text: str | None) -> list[str]:
 
 
 def _line(item: dict[str, Any]) -> bytes:
-    return json.dumps(item, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+    return json.dumps(item, ensure_ascii=False, separators=(",", ":")).encode(errors="backslashreplace") + b"\n"
 
 
 def _items(block: bytes) -> Iterator[dict[str, Any]]:

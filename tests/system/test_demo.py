@@ -1,4 +1,4 @@
-"""``python -m demo`` as a user runs it, in a pipe: all three stories, and Ctrl-C."""
+"""``python -m demo`` as a user runs it, in a pipe: all stories, and Ctrl-C."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def left_of(home: Path) -> list[int]:
     return left
 
 
-def test_it_tells_three_stories_in_plain_lines(demo: subprocess.Popen[str]) -> None:
+def test_it_builds_and_runs_actors_and_ends_with_a_table(demo: subprocess.Popen[str]) -> None:
     shown, _ = demo.communicate(timeout=280)
     assert demo.returncode == 0, shown
     assert {character for character in shown if ord(character) < 32} == {"\n"}
@@ -57,6 +57,10 @@ def test_it_tells_three_stories_in_plain_lines(demo: subprocess.Popen[str]) -> N
         "Now the worker is killed: kill -9 ",
         "SUCCEEDED: build 0.0.1 of slow-build, 30.0 s, cost ",
         "Starts at Apify: 1.",
+        "SUCCEEDED: Finished! Scraped 60 items. ",
+        "Its 60 items went to files, and from there into a table.",
+        "The table products in products.duckdb has 60 rows. The cheapest:",
+        "  Product 1      9.99  https://shop.example.com/products/1",
         "make demo-ui",
     ):
         assert line in shown, shown

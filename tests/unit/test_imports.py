@@ -23,6 +23,7 @@ def test_operator_and_sensor_add_no_http_library_to_a_dag_file() -> None:
         printed(
             "import sys, airflow.sdk; before = set(sys.modules)\n"
             "import airflow_provider_apify.operators.build, airflow_provider_apify.sensors.build\n"
+            "import airflow_provider_apify.transfers.dataset_to_object_storage\n"
             f"print('ADDED', *sorted({LIBRARIES} & (set(sys.modules) - before)))"
         )
         == []

@@ -31,7 +31,9 @@ def test_airflow_takes_it() -> None:
     jsonschema.validate(INFO, schema("provider_info.schema.json"))
 
 
-@pytest.mark.parametrize("part", ["connection-types", "integrations", "hooks", "operators", "sensors", "triggers"])
+@pytest.mark.parametrize(
+    "part", ["connection-types", "integrations", "hooks", "operators", "sensors", "transfers", "triggers"]
+)
 def test_each_part_is_as_airflows_own_providers_have_it(part: str) -> None:
     whole = schema("provider.yaml.schema.json")
     jsonschema.validate(INFO[part], {**whole["properties"][part], "definitions": whole["definitions"]})
@@ -55,6 +57,13 @@ def test_every_module_of_the_package_is_listed_and_can_be_imported(part: str) ->
     listed = {module for item in INFO[part] for module in item["python-modules"]}
     assert all(import_module(module) for module in listed)
     assert {item["integration-name"] for item in INFO[part]} == {INFO["integrations"][0]["integration-name"]}
+
+
+def test_every_transfer_is_listed_and_can_be_imported() -> None:
+    listed = {item["python-module"] for item in INFO["transfers"]}
+    files = ROOT.joinpath("airflow_provider_apify/transfers").glob("[!_]*.py")
+    assert listed == {f"airflow_provider_apify.transfers.{file.stem}" for file in files}
+    assert all(import_module(module) for module in listed)
 
 
 @pytest.mark.parametrize(
