@@ -58,7 +58,7 @@ async def play(fault: Fault, app: App, scope: MutableMapping[str, Any], receive:
 class _Answer:
     status: int
     headers: list[tuple[bytes, bytes]]
-    body: bytearray
+    body: bytes | bytearray
 
     async def send(self, send: Send) -> None:
         await self._start(send)
@@ -77,7 +77,7 @@ class _Answer:
             body = body[: body.rfind(b"\n") + 1]
             body = gzip.compress(body) if packed else body
         self.headers = [(name, value) for name, value in self.headers if name != b"content-length"]
-        self.body = bytearray(body)
+        self.body = body
         await self.send(send)
 
     async def send_slowly(self, send: Send, connection: Connection, seconds: float) -> None:
@@ -129,6 +129,4 @@ def _instead(fault: Fault) -> _Answer:
         content, content_type = json.dumps(body).encode(), "application/json; charset=utf-8"
     headers = {"content-type": content_type, "content-length": str(len(content))}
     headers |= {name.lower(): value for name, value in fault.headers.items()}
-    return _Answer(
-        fault.status, [(name.encode(), value.encode()) for name, value in headers.items()], bytearray(content)
-    )
+    return _Answer(fault.status, [(name.encode(), value.encode()) for name, value in headers.items()], content)
