@@ -42,9 +42,7 @@ class Api:
     def run(self, run_id: str, wait: float = 0) -> dict[str, Any]:
         return dict(self("GET", f"/actor-runs/{run_id}", params={"waitForFinish": wait}).json()["data"])
 
-    def ran(
-        self, actor: str = "hello-world", run_input: dict[str, Any] | None = None, **params: Any
-    ) -> dict[str, Any]:
+    def ran(self, actor: str = "hello-world", run_input: dict[str, Any] | None = None, **params: Any) -> dict[str, Any]:
         return self.run(self.start_run(actor, run_input, **params)["id"], wait=60)
 
     def tags(self, actor: str = "hello-world") -> dict[str, str]:
