@@ -25,7 +25,7 @@ from rig.local_airflow import LocalAirflow
 
 DAG_ID, TASK_ID = "apify_nightly_rebuild", "rebuild"
 #: The DAG that runs Actors, and its tasks for the first of them.
-LOAD_DAG_ID, RUN_TASK, FILES_TASK = "apify_run_and_load", "scrape.run", "scrape.to_files"
+LOAD_DAG_ID, RUN_TASK, FILES_TASK = "apify_run_and_load", "run", "to_files"
 #: Seconds between two looks at the runs.
 INTERVAL = 0.5
 

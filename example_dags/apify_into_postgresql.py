@@ -63,8 +63,8 @@ with DAG(
 
     files = ApifyDatasetToObjectStorageOperator(
         task_id="to_files",
-        dataset_id=run.output["dataset_id"],  # type: ignore[index]
-        target="{{ params.directory }}/{{ task.dataset_id }}",
+        run_id=run.output,  # type: ignore[arg-type]
+        target="{{ params.directory }}/{{ task.run_id }}",
         compression="gzip",
         retries=2,
     )

@@ -20,7 +20,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from airflow.sdk import DAG, Asset, ObjectStoragePath, Param, task, task_group
+from airflow.sdk import DAG, Asset, ObjectStoragePath, Param, task
 
 from airflow_provider_apify.operators.run import ApifyRunActorOperator
 from airflow_provider_apify.transfers.dataset_to_object_storage import (
@@ -75,27 +75,23 @@ with DAG(
         """Make the list when the DAG runs: here from the form."""
         return list((params or {})["actors"])
 
-    @task_group
-    def scrape(actor_id: str) -> Any:
-        """Run one Actor, and bring its items to files."""
-        run = ApifyRunActorOperator(
-            task_id="run",
-            actor_id=actor_id,
-            run_input={"items": 60},
-            wait_for_completion=True,
-            deferrable=True,
-            min_items=10,
-            retries=1,
-            map_index_template="{{ task.actor_id }}",
-        )
-        files = ApifyDatasetToObjectStorageOperator(
-            task_id="to_files",
-            dataset_id=run.output["dataset_id"],
-            target="{{ params.directory }}/{{ task.dataset_id }}",
-            compression="gzip",
-            retries=2,
-        )
-        return files.output
+    run = ApifyRunActorOperator.partial(
+        task_id="run",
+        run_input={"items": 60},
+        wait_for_completion=True,
+        deferrable=True,
+        min_items=10,
+        retries=1,
+        map_index_template="{{ task.actor_id }}",
+    ).expand(actor_id=choose())
+
+    # One directory for each run, so that no two tasks write to the same.
+    files = ApifyDatasetToObjectStorageOperator.partial(
+        task_id="to_files",
+        target="{{ params.directory }}/{{ task.run_id }}",
+        compression="gzip",
+        retries=2,
+    ).expand(run_id=run.output)
 
     @task(outlets=[products], retries=2, max_active_tis_per_dag=1)
     def load(
@@ -104,9 +100,12 @@ with DAG(
         """Load all files in one transaction. One task: DuckDB has one writer."""
         import duckdb
 
+        directory = ObjectStoragePath((params or {})["directory"])
         database = Path((params or {})["database"])
         database.parent.mkdir(parents=True, exist_ok=True)
         with duckdb.connect(database) as db:
+            # So DuckDB reads with the Airflow connection that the address names.
+            db.register_filesystem(directory.fs)
             db.execute(
                 "CREATE TABLE IF NOT EXISTS products"
                 " (url VARCHAR, title VARCHAR, price DOUBLE, dataset_id VARCHAR)"
@@ -117,8 +116,6 @@ with DAG(
                 content = json.loads(manifest.read_text())
                 dataset_id = content["dataset_id"]
                 db.execute("DELETE FROM products WHERE dataset_id = ?", [dataset_id])
-                # So DuckDB reads with the Airflow connection that the address names.
-                db.register_filesystem(manifest.fs)
                 for file in content["files"]:
                     path = (manifest.parent / file["name"]).path
                     db.execute(
@@ -133,4 +130,4 @@ with DAG(
             ).fetchone()
         return {"database": str(database), "rows": rows, "cheapest": cheapest}
 
-    load(scrape.expand(actor_id=choose()))
+    load(files.output)  # type: ignore[arg-type]
