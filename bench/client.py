@@ -30,6 +30,8 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from bench.common import TOKEN
 from rig.waiting import allow_open_files
 
+#: Whose every second job is a run.
+MIXED = "apify, builds and runs"
 TICK = 0.02
 #: Airflow warns that the event loop was blocked from this on.
 LATE = 0.2
@@ -78,12 +80,16 @@ class LongPoll(BaseTrigger):
         yield TriggerEvent({"status": "success" if status == "SUCCEEDED" else status})  # type: ignore[no-untyped-call]
 
 
-def make_trigger(who: str, url: str, index: int, build_id: str, end: float, poll: float | None) -> Any:
+def make_trigger(who: str, url: str, index: int, job_id: str, end: float, poll: float | None) -> Any:
     """Make the trigger that waits for a job of the server, which Apify knows by id, the others by number."""
-    if who == "apify":
+    if who == MIXED and index % 2 == 0:
+        from airflow_provider_apify.triggers.run import ApifyRunTrigger
+
+        return ApifyRunTrigger(run_id=job_id, apify_conn_id="apify_default")
+    if who in ("apify", MIXED):
         from airflow_provider_apify.triggers.build import ApifyBuildTrigger
 
-        return ApifyBuildTrigger(build_id=build_id, apify_conn_id="apify_default")
+        return ApifyBuildTrigger(build_id=job_id, apify_conn_id="apify_default")
     if who == "airbyte":
         from airflow.providers.airbyte.triggers.airbyte import AirbyteSyncTrigger
 
@@ -96,13 +102,14 @@ def make_trigger(who: str, url: str, index: int, build_id: str, end: float, poll
         return DatabricksExecutionTrigger(
             run_id=index, databricks_conn_id="databricks_default", polling_period_seconds=poll
         )
-    return LongPoll(url, build_id) if who == "aiohttp" else Sleeper(end)
+    return LongPoll(url, job_id) if who == "aiohttp" else Sleeper(end)
 
 
 def succeeded(payload: dict[str, Any]) -> bool:
     if "run_state" in payload:
         return '"SUCCESS"' in payload["run_state"]
-    return bool(payload["status"] == "success" or payload.get("build", {}).get("status") == "SUCCEEDED")
+    job = payload.get("build") or payload.get("run") or {}
+    return bool(payload["status"] == "success" or job.get("status") == "SUCCEEDED")
 
 
 def ask(url: str, body: Any = None) -> Any:
@@ -240,7 +247,8 @@ async def planned(task: dict[str, Any], seconds: list[float]) -> Waiting:
     """Start a job for each of ``seconds``, which it takes, after one trigger has run."""
 
     def start(seconds: list[float]) -> Waiting:
-        return Waiting(task["who"], task["url"], task["poll"], **ask(f"{task['url']}/bench/plan", seconds))
+        plan = {"seconds": seconds, "with_runs": task["who"] == MIXED}
+        return Waiting(task["who"], task["url"], task["poll"], **ask(f"{task['url']}/bench/plan", plan))
 
     await start([0.0]).one(0)
     return start(seconds)

@@ -4,8 +4,8 @@ The server of ``waiting`` and ``growth``: the emulator in a process of its own, 
 The network adds a trip of 50 ms to each request, half of it on the way back. Each build of the emulator is also a job
 of Airbyte and a run of Databricks, so that all clients meet the same server.
 
-A client first sends its plan, the seconds that each of its builds takes from now on (``POST /bench/plan``), and in the
-end asks what has been seen of it (``GET /bench/stats``).
+A client first sends its plan, the seconds that each of its jobs takes from now on, and whether every second one is a
+run (``POST /bench/plan``), and in the end asks what has been seen of it (``GET /bench/stats``).
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ from fastapi import Request
 from airflow_provider_apify.emulator import Emulator
 from airflow_provider_apify.emulator.answers import iso
 from airflow_provider_apify.emulator.app import app
-from airflow_provider_apify.emulator.builds import Build
 from airflow_provider_apify.emulator.connection import Connection
+from airflow_provider_apify.emulator.inputs import RunInput
+from airflow_provider_apify.emulator.jobs import Job
+from airflow_provider_apify.emulator.runs import RunOptions
 from airflow_provider_apify.emulator.wire_faults import App, Message, Receive, Send
 from airflow_provider_apify.emulator.world import World
 from bench.common import TOKEN
@@ -35,8 +37,8 @@ TRIP = 0.05
 class Seen:
     """What clients have sent since their plan."""
 
-    def __init__(self, builds: list[Build], still_open: set[Connection]) -> None:
-        self.builds = builds
+    def __init__(self, jobs: list[Job], still_open: set[Connection]) -> None:
+        self.jobs = jobs
         self.requests = self.opened = 0
         self.open = still_open
         self.most_open = len(still_open)
@@ -75,20 +77,24 @@ class Network:
 
 @app.post("/bench/plan")
 async def plan(request: Request) -> dict[str, Any]:
-    """Forget earlier builds and start these; gives their ids, and when each ends."""
+    """Forget earlier jobs and start these; gives their ids, and when each ends."""
     global seen
     world: World = request.state.call.world
     world.reset()
     hello_world = world.actors["hello-world"]
-    builds = []
-    for seconds in await request.json():
-        world.settings.build_seconds = seconds
-        build = world.builds.start(
-            hello_world, "0.0", tag=None, use_cache=False, beta_packages=False, client_ip="", user_agent=""
-        )
-        builds.append(build)
-    seen = Seen(builds, seen.open)
-    return {"ids": [build.id for build in builds], "ends": [build.started_at + build.seconds for build in builds]}
+    jobs: list[Job] = []
+    wanted = await request.json()
+    for number, seconds in enumerate(wanted["seconds"], 1):
+        world.settings.build_seconds = world.settings.run_seconds = seconds
+        if wanted["with_runs"] and number % 2 == 0:
+            jobs.append(world.runs.start(hello_world, RunOptions(), RunInput(), client_ip="", user_agent=""))
+        else:
+            build = world.builds.start(
+                hello_world, "0.0", tag=None, use_cache=False, beta_packages=False, client_ip="", user_agent=""
+            )
+            jobs.append(build)
+    seen = Seen(jobs, seen.open)
+    return {"ids": [job.id for job in jobs], "ends": [job.started_at + job.seconds for job in jobs]}
 
 
 @app.get("/bench/stats")
@@ -98,13 +104,13 @@ async def stats() -> dict[str, int]:
 
 @app.get("/airbyte/jobs/{number}")
 async def airbyte_job(number: int) -> dict[str, Any]:
-    build = seen.builds[number - 1]
+    job = seen.jobs[number - 1]
     return {
         "jobId": number,
-        "status": "running" if build.unfinished else "succeeded",
+        "status": "running" if job.unfinished else "succeeded",
         "jobType": "sync",
         "connectionId": "18dccc91-0ab1-4f72-9ed7-0b8fc27c5826",
-        "startTime": iso(build.started_at),
+        "startTime": iso(job.started_at),
         "lastUpdatedAt": iso(time.time()),
         "duration": "PT30S",
         "bytesSynced": 1234567,
@@ -115,15 +121,15 @@ async def airbyte_job(number: int) -> dict[str, Any]:
 @app.get("/api/{version}/jobs/runs/get")
 async def databricks_run(request: Request) -> dict[str, Any]:
     number = (await request.json())["run_id"]
-    build = seen.builds[number - 1]
-    state = {"life_cycle_state": "RUNNING" if build.unfinished else "TERMINATED", "state_message": ""}
+    job = seen.jobs[number - 1]
+    state = {"life_cycle_state": "RUNNING" if job.unfinished else "TERMINATED", "state_message": ""}
     return {
         "job_id": 11223344,
         "run_id": number,
         "run_page_url": f"https://my-workspace.cloud.databricks.com/#job/11223344/run/{number}",
         "run_type": "JOB_RUN",
-        "start_time": int(build.started_at * 1000),
-        "state": state | ({} if build.unfinished else {"result_state": "SUCCESS"}),
+        "start_time": int(job.started_at * 1000),
+        "state": state | ({} if job.unfinished else {"result_state": "SUCCESS"}),
         "tasks": [{"run_id": number, "task_key": "main", "state": state, "attempt_number": 0}],
     }
 
@@ -133,7 +139,7 @@ def main() -> None:
     ending = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, ending)
     app.add_middleware(Network)
-    with Emulator(ssl_certfile=sys.argv[1], token=TOKEN, memory_mbytes=10**9) as emulator:
+    with Emulator(ssl_certfile=sys.argv[1], token=TOKEN, memory_mbytes=10**9, max_concurrent_jobs=10**6) as emulator:
         print(emulator.url, flush=True)
         signal.sigwait(ending)
 

@@ -1,10 +1,11 @@
 """
-What a DAG file pays for importing operator and sensor.
+What a DAG file pays for importing operators and sensors.
 
-In fresh processes that have imported ``airflow.sdk`` and the EmptyOperator, as every DAG file has: CPU time (user and
-system) of importing the operator and the sensor, modules that this adds, and whether ``requests`` and ``aiohttp`` are
-among them. One run before the counted ones compiles the modules. The other providers: the same, in their environment,
-with the operator and the sensor (Databricks: the operator) that go with their triggers.
+"apify" are those of builds, "apify, all" those of runs, too. In fresh processes that have imported ``airflow.sdk`` and
+the EmptyOperator, as every DAG file has: CPU time (user and system) of importing the operator and the sensor, modules
+that this adds, and whether ``requests`` and ``aiohttp`` are among them. One run before the counted ones compiles the
+modules. The other providers: the same, in their environment, with the operator and the sensor (Databricks: the
+operator) that go with their triggers.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from bench import common, report
 
 IMPORTS = {
     "apify": "airflow_provider_apify.operators.build, airflow_provider_apify.sensors.build",
+    "apify, all": "airflow_provider_apify.operators.build, airflow_provider_apify.sensors.build,"
+    " airflow_provider_apify.operators.run, airflow_provider_apify.sensors.run",
     "airbyte": "airflow.providers.airbyte.operators.airbyte, airflow.providers.airbyte.sensors.airbyte",
     "databricks": "airflow.providers.databricks.operators.databricks",
 }
@@ -43,7 +46,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=10, help="processes of each")
     options = parser.parse_args()
     print(__doc__)
-    everyone = ["apify", *(common.PEERS if common.peers_there() else [])]
+    everyone = ["apify", "apify, all", *(common.PEERS if common.peers_there() else [])]
     rows = []
     with tempfile.TemporaryDirectory() as home:
         env = common.clean_environment(home)

@@ -1,12 +1,12 @@
 """
-What starting a build through the operator adds to the bare request.
+What starting a build or a run through the operator adds to the bare request.
 
 Against the emulator in a process of its own, without TLS, one after the other in turn: a bare ``requests.post`` that
 starts a build, and ``ApifyBuildOperator.execute`` with the context of Airflow's task runner, with and without a version
-given (without, the operator first asks the Actor for it). What the supervisor would answer over a socket is answered in
-this process, so Airflow's own time is small here. Each ``execute`` is a task's first try with a hook of its own. Time
-is wall time; requests are those in the emulator's ledger. The emulator answers at once; on a real network each request
-adds a trip.
+given (without, the operator first asks the Actor for it); the same with ``ApifyRunActorOperator``. What the supervisor
+would answer over a socket is answered in this process, so Airflow's own time is small here. Each ``execute`` is a
+task's first try with a hook of its own. Time is wall time; requests are those in the emulator's ledger. The emulator
+answers at once; on a real network each request adds a trip.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from bench import common, report
 
 COLUMNS = {"who": "How", "requests": "Requests", "ms": "ms", "ratio": "Times the bare request"}
 PATH = "/v2/acts/~hello-world/builds?version=0.0"
+RUNS = "/v2/acts/~hello-world/runs"
 
 
 def main() -> None:
@@ -33,7 +34,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=100)
     options = parser.parse_args()
     print(__doc__)
-    server = ["--port", "0", "--token", common.TOKEN, "--build-seconds", "3600", "--memory-mbytes", str(10**9)]
+    server = ["--port", "0", "--token", common.TOKEN, "--build-seconds", "3600", "--run-seconds", "3600"]
+    server += ["--memory-mbytes", str(10**9), "--max-concurrent-jobs", str(10**6)]
     with (
         tempfile.TemporaryDirectory() as home,
         common.started("airflow_provider_apify.emulator", *server) as url,
@@ -55,27 +57,30 @@ def measure(url: str, rounds: int) -> list[report.Row]:
     from airflow.sdk.execution_time import task_runner
 
     from airflow_provider_apify.operators.build import ApifyBuildOperator
+    from airflow_provider_apify.operators.run import ApifyRunActorOperator
     from tests.runner import Runner, Supervisor
 
     logging.disable(logging.CRITICAL)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
 
-    def bare() -> Callable[[], Any]:
-        return lambda: requests.post(url + PATH, headers={"Authorization": f"Bearer {common.TOKEN}"}, timeout=30).json()
+    def bare(path: str) -> Callable[[], Any]:
+        return lambda: requests.post(url + path, headers={"Authorization": f"Bearer {common.TOKEN}"}, timeout=30).json()
 
-    def operator(**kwargs: Any) -> Callable[[], Any]:
+    def operator(cls: type[Any], **kwargs: Any) -> Callable[[], Any]:
         supervisor = Supervisor()
         supervisor.connections["apify_default"] = {"host": url, "password": common.TOKEN}
         task_runner.SUPERVISOR_COMMS = supervisor  # type: ignore[assignment]
         with DAG("bench", start_date=dt.datetime(2026, 1, 1)):
-            task = ApifyBuildOperator(task_id="build", actor_id="~hello-world", **kwargs)
+            task = cls(task_id="task", actor_id="~hello-world", **kwargs)
         context = Runner(supervisor).task_instance(task).get_template_context()
         return lambda: task.execute(context)
 
     ways: dict[str, Callable[[], Callable[[], Any]]] = {
-        "requests.post": bare,
-        "operator, version given": lambda: operator(version="0.0"),
-        "operator": operator,
+        "requests.post of a build": lambda: bare(PATH),
+        "ApifyBuildOperator, version given": lambda: operator(ApifyBuildOperator, version="0.0"),
+        "ApifyBuildOperator": lambda: operator(ApifyBuildOperator),
+        "requests.post of a run": lambda: bare(RUNS),
+        "ApifyRunActorOperator": lambda: operator(ApifyRunActorOperator),
     }
     rows = []
     # The first turn imports and warms up.

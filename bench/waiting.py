@@ -13,6 +13,7 @@ trigger has run:
 - latency from the end of a job, by the server's clock, to the event in the client;
 - how late the event loop is at most, by a tick every 20 ms (Airflow warns from 0.2 s on).
 
+"apify, builds and runs" is ours with every second job a run of an Actor instead of a build.
 "floor" are triggers that know the end and sleep until then: what the measurement itself costs. "aiohttp" is the least
 that waits with long-polls: a loop of requests over one session, and ``json.loads``. The other providers run
 in an environment of their own against the same server, at the interval that their operators have by default and at
@@ -29,6 +30,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from bench import common, report
+from bench.client import MIXED
 from bench.report import Row
 
 DEFAULT_POLL = {"airbyte": 60, "databricks": 30}
@@ -89,7 +91,7 @@ def main() -> None:
     parser.add_argument("--n", type=int, nargs="+", default=NUMBERS)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument(
-        "--only", nargs="+", choices=["apify", "floor", "aiohttp", *common.PEERS], help="leave the others out"
+        "--only", nargs="+", choices=["apify", MIXED, "floor", "aiohttp", *common.PEERS], help="leave the others out"
     )
     parser.add_argument("--limit", type=float, default=120, help="seconds after which a measurement is cut off")
     parser.add_argument("--shortest", type=float, default=5)
@@ -106,7 +108,7 @@ def main() -> None:
     options = parser.parse_args()
     print(__doc__)
 
-    chosen = options.only or ["floor", "aiohttp", "apify", *(common.PEERS if common.peers_there() else [])]
+    chosen = options.only or ["floor", "aiohttp", "apify", MIXED, *(common.PEERS if common.peers_there() else [])]
 
     def one(turn: int, n: int, who: str, poll: float | None, extra: Row | None) -> Row:
         row = measure(

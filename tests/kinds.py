@@ -36,15 +36,19 @@ class Kind:
 
     :ivar one_request: options with which an operator's start is a single request.
     :ivar query: of that request.
+    :ivar starts_by: name of the hook's method that starts one.
     :ivar console: form of the address of a job's page.
     :ivar said: what the log of a failed job ends with.
+    :ivar reason: why it failed, some lines before.
     """
 
     job_kind: JobKind[Any]
     one_request: dict[str, Any]
     query: str
+    starts_by: str
     console: str
     said: str
+    reason: str
     operator_class: type[Any]
     sensor_class: type[Any]
     trigger_class: type[Any]
@@ -100,11 +104,15 @@ class Kind:
     def trigger(self, job_id: str, **kwargs: Any) -> Any:
         return self.trigger_class(**{self.id: job_id}, apify_conn_id="apify_default", **kwargs)
 
-    def of_hook(self, method: str) -> Callable[..., Any]:
-        """Give a hook's method, such as that for ``"wait_for"``."""
+    def of_hook(self, method: str, hook: Any = None) -> Callable[..., Any]:
+        """
+        Give a method of the hook.
+
+        :param method: its name, such as ``"wait_for_{}"``.
+        """
         from airflow_provider_apify.hooks.apify import ApifyHook
 
-        return getattr(ApifyHook(), f"{method}_{self.name}")  # type: ignore[no-any-return]
+        return getattr(hook or ApifyHook(), method.format(self.name))  # type: ignore[no-any-return]
 
     # -- what Apify has -----------------------------------------------------------------------------------------------
 
@@ -167,6 +175,15 @@ class Kind:
     def delete(self, job_id: str) -> None:
         getattr(self.apify, f"delete_{self.name}")(job_id)
 
+    def words(self, job: dict[str, Any]) -> dict[str, str]:
+        """
+        What the log calls a job.
+
+        ``long`` where it may have to be found again, else ``short``. The rest is what follows: ``progress`` that it is
+        RUNNING, ``exit`` how long it took, ``cost`` what it cost, ``tagged`` the end that an operator has waited for.
+        """
+        raise NotImplementedError
+
     def console_url(self, job: dict[str, Any]) -> str:
         """The address of a job's page."""
         return self.console.format(**job)
@@ -180,14 +197,21 @@ class Builds(Kind):
     job_kind = BUILD
     one_request = {"version": "0.0"}
     query = "version=0.0"
+    starts_by = "start_build"
     console = "https://console.apify.com/actors/{actId}#/builds/{buildNumber}"
     said = "ACTOR: ERROR: Build failed."
+    reason = "npm ERR! 404"
     operator_class = ApifyBuildOperator
     sensor_class = ApifyBuildSensor
     trigger_class = ApifyBuildTrigger
 
     def set_actor(self, actor: str, *, outcome: str | None = None, seconds: float | None = None) -> None:
         self.apify.set_actor(actor, outcome=outcome, build_seconds=seconds)
+
+    def words(self, job: dict[str, Any]) -> dict[str, str]:
+        number = job["buildNumber"]
+        names = {"long": f"{number} ({job['id']})", "short": number}
+        return {**names, "progress": "", "exit": "", "cost": "USD", "tagged": " The tag 'latest' is on it."}
 
     def own_summary(self, job: dict[str, Any], *, awaits_tag: bool) -> dict[str, Any]:
         return {"tag": "latest", "tag_seen": True if awaits_tag and job["status"] == "SUCCEEDED" else None}
@@ -197,8 +221,10 @@ class Runs(Kind):
     job_kind = RUN
     one_request: dict[str, Any] = {}
     query = ""
+    starts_by = "start_actor_run"
     console = "https://console.apify.com/actors/{actId}/runs/{id}"
     said = "The function passed to Actor.main() threw an exception."
+    reason = "403 Forbidden"
     operator_class = ApifyRunActorOperator
     sensor_class = ApifyRunSensor
     trigger_class = ApifyRunTrigger
@@ -210,6 +236,11 @@ class Runs(Kind):
 
     def set_actor(self, actor: str, *, outcome: str | None = None, seconds: float | None = None) -> None:
         self.apify.set_actor(actor, run_outcome=outcome, run_seconds=seconds)
+
+    def words(self, job: dict[str, Any]) -> dict[str, str]:
+        names = {"long": job["id"], "short": job["id"]}
+        code = f" with exit code {job['exitCode']}," if job.get("exitCode") else ""
+        return {**names, "progress": " Scraped 5 of 10 items", "exit": code, "cost": "USD so far", "tagged": ""}
 
     def own_summary(self, job: dict[str, Any], *, awaits_tag: bool) -> dict[str, Any]:
         return {

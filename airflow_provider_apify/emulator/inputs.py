@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import zlib
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -11,8 +10,8 @@ from fastapi import Depends, Request
 from jsonschema import Draft7Validator, ValidationError
 
 from airflow_provider_apify.emulator.answers import ApiError
+from airflow_provider_apify.emulator.bodies import read_body, unpacked
 
-_MAX_BYTES = 9_437_184
 _JSON = "application/json; charset=utf-8"
 
 
@@ -34,15 +33,8 @@ class RunInput:
 
 
 async def _read(request: Request) -> RunInput:
-    body = await request.body()
-    encoding = request.headers.get("content-encoding", "identity")
-    if encoding == "gzip":
-        body = zlib.decompress(body, wbits=31)
-    elif encoding != "identity":
-        raise ApiError(415, "unsupported-content-encoding", f"Content-Encoding {encoding} is not supported")
-    if len(body) > _MAX_BYTES:
-        raise ApiError(413, "request-too-large", f"The POST payload is too large (limit: {_MAX_BYTES} bytes).")
-    return RunInput(body, request.headers.get("content-type", _JSON))
+    body, encoding = await read_body(request)
+    return RunInput(unpacked(body, encoding), request.headers.get("content-type", _JSON))
 
 
 Input = Annotated[RunInput, Depends(_read)]

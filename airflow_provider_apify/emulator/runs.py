@@ -46,6 +46,7 @@ class RunOptions:
     memory_mbytes: int | None = None
     max_items: int | None = None
     max_total_charge_usd: float | None = None
+    restart_on_error: bool | None = None
 
     def over(self, others: RunOptions) -> RunOptions:
         """These options, with ``others`` where these do not say."""
@@ -247,7 +248,7 @@ async def _options(
         raise ApiError(400, "invalid-value", f"Invalid memory {memory}: it must be a power of 2 from 128 to 32768")
     if max_items is not None and max_items <= 0:
         raise ApiError(400, "max-items-must-be-greater-than-zero", "Maximum charged results must be greater than zero")
-    return RunOptions(build, timeout, memory, max_items, max_total_charge_usd)
+    return RunOptions(build, timeout, memory, max_items, max_total_charge_usd, restart_on_error)
 
 
 Options = Annotated[RunOptions, Depends(_options)]

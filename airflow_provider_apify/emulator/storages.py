@@ -16,6 +16,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import RedirectResponse, StreamingResponse
 
 from airflow_provider_apify.emulator.answers import MAX_PAGE, ApiError, iso, not_found, success
+from airflow_provider_apify.emulator.bodies import read_body, unpacked
 from airflow_provider_apify.emulator.call import Call
 from airflow_provider_apify.emulator.parameters import Anyone, Count, Flag, WithToken
 from airflow_provider_apify.emulator.users import USER_ID
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 #: JSONL of the items from one index to another; see :meth:`Emulator.add_dataset`.
 Lines = Callable[[int, int], bytes]
 
-_MAX_BODY = 9_437_184
 #: What the header of the limit says where there is none.
 _NO_LIMIT = 999_999_999_999
 #: Generated items that are in memory at a time.
@@ -159,9 +159,9 @@ async def delete_dataset(call: WithToken, dataset_id: str) -> Response:
 @router.post("/v2/datasets/{dataset_id}/items")
 async def push_items(call: WithToken, request: Request, dataset_id: str) -> Response:
     dataset = _dataset(call, dataset_id)
-    body, encoding = await _body(request)
+    body, encoding = await read_body(request)
     try:
-        given = json.loads(_decoded(body, encoding))
+        given = json.loads(unpacked(body, encoding))
     except ValueError:
         given = None
     items = [given] if isinstance(given, dict) else given
@@ -290,7 +290,7 @@ async def get_record(call: Anyone, request: Request, store_id: str, key: str) ->
 @router.put("/v2/key-value-stores/{store_id}/records/{key}")
 async def put_record(call: WithToken, request: Request, store_id: str, key: str) -> Response:
     store = _store(call, store_id)
-    body, encoding = await _body(request)
+    body, encoding = await read_body(request)
     store.put(key, body, request.headers.get("content-type") or "application/octet-stream", encoding=encoding)
     return Response("{}", 201, {"Location": str(request.url)}, "application/json")
 
@@ -346,21 +346,7 @@ def _record_answer(request: Request, record: Record) -> Response:
     """Answer with a record, encoded as it was stored if the client can read that."""
     if record.encoding and record.encoding in request.headers.get("accept-encoding", ""):
         return Response(record.body, headers={"Content-Encoding": record.encoding, "Content-Type": record.content_type})
-    return Response(_decoded(record.body, record.encoding), headers={"Content-Type": record.content_type})
-
-
-async def _body(request: Request) -> tuple[bytes, str | None]:
-    encoding = request.headers.get("content-encoding")
-    body = await request.body()
-    if encoding not in (None, "identity", "gzip"):
-        raise ApiError(415, "unsupported-content-encoding", f"Content-Encoding {encoding} is not supported")
-    if len(body) > _MAX_BODY:
-        raise ApiError(413, "request-too-large", f"The POST payload is too large (limit: {_MAX_BODY} bytes)")
-    return body, encoding if encoding == "gzip" else None
-
-
-def _decoded(body: bytes, encoding: str | None) -> bytes:
-    return zlib.decompress(body, wbits=31) if encoding else body
+    return Response(unpacked(record.body, record.encoding), headers={"Content-Type": record.content_type})
 
 
 # -- items as they are asked for ----------------------------------------------------------------------------------

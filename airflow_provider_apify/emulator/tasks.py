@@ -95,6 +95,7 @@ async def get_task(call: WithToken, task_id: str) -> Response:
         "memoryMbytes": options.memory_mbytes,
         "maxItems": options.max_items,
         "maxTotalChargeUsd": options.max_total_charge_usd,
+        "restartOnError": options.restart_on_error,
     }
     shown = {"options": {name: value for name, value in given.items() if value is not None}, "input": task.input}
     return success(_item(call, task) | shown)

@@ -8,10 +8,9 @@ from typing import Any
 import pytest
 from airflow.providers.common.compat.sdk import get_listener_manager, hookimpl
 
-from airflow_provider_apify.emulator import Emulator
-from airflow_provider_apify.exceptions import ApifyBuildFailed, ApifyBuildFailedFinal, ApifyJobTimeout
+from airflow_provider_apify.exceptions import ApifyJobFailed, ApifyJobTimeout
 from tests.features import SKIP_LISTENERS
-from tests.integration.conftest import operator, sensor, start_build
+from tests.kinds import Kind
 from tests.runner import Outcome, Runner
 
 WAYS = pytest.mark.parametrize("deferrable", [False, True], ids=["worker", "deferred"])
@@ -72,14 +71,14 @@ def callbacks() -> Callbacks:
 
 def failed(error: BaseException | None, kind: Kind) -> None:
     """What an alert is made of is all in the exception."""
-    assert isinstance(error, ApifyBuildFailed)
-    build = kind.jobs[0]
-    assert error.summary["build_number"] == build["buildNumber"]
+    assert isinstance(error, ApifyJobFailed)
+    job = kind.jobs[0]
+    assert error.summary["build_number"] == job["buildNumber"]
     assert error.summary["status"] == "FAILED"
-    assert error.summary["usage_total_usd"] == build["usageTotalUsd"]
-    assert error.summary["console_url"].endswith(f"#/builds/{build['buildNumber']}")
-    assert error.log_tail.splitlines()[-1].endswith("ACTOR: ERROR: Build failed.")
-    assert "npm ERR! 404" in error.log_tail
+    assert error.summary["usage_total_usd"] == job["usageTotalUsd"]
+    assert error.summary["console_url"] == kind.console_url(job)
+    assert error.log_tail.splitlines()[-1].endswith(kind.said)
+    assert kind.reason in error.log_tail
 
 
 @WAYS
@@ -95,13 +94,7 @@ def test_success(deferrable: bool, kind: Kind, runner: Runner, callbacks: Callba
 @WAYS
 @pytest.mark.parametrize("retries", [0, 1])
 def test_failure(
-    retries: int,
-    deferrable: bool,
-    kind: Kind,
-    apify: Emulator,
-    runner: Runner,
-    callbacks: Callbacks,
-    listener: Listener,
+    retries: int, deferrable: bool, kind: Kind, runner: Runner, callbacks: Callbacks, listener: Listener
 ) -> None:
     runner.run_to_end(
         lambda: kind.operator(
@@ -110,21 +103,21 @@ def test_failure(
     )
     error = callbacks.ended_with()
     assert callbacks.called[-1][0] == ("on_retry_callback" if retries else "on_failure_callback")
-    assert type(error) is ApifyBuildFailed
-    failed(error, apify)
+    assert type(error) is kind.operator_class.failure
+    failed(error, kind)
     assert listener.told == [("failed", error)]
 
 
 @WAYS
 def test_failure_of_a_sensor(
-    deferrable: bool, kind: Kind, apify: Emulator, runner: Runner, callbacks: Callbacks, listener: Listener
+    deferrable: bool, kind: Kind, runner: Runner, callbacks: Callbacks, listener: Listener
 ) -> None:
     job_id = kind.start("always-fails")
     runner.run_to_end(lambda: kind.sensor(job_id, deferrable=deferrable, retries=1, **callbacks.options))
     error = callbacks.ended_with()
     assert callbacks.called[-1][0] == "on_failure_callback"
-    assert type(error) is ApifyBuildFailedFinal
-    failed(error, apify)
+    assert type(error) is kind.sensor_class.failure
+    failed(error, kind)
     assert listener.told == [("failed", error)]
 
 

@@ -1,4 +1,4 @@
-"""Promise 3 over real sockets: what passes never fails a task whose build goes on to succeed, on either transport."""
+"""Promise 3 over real sockets: what passes never fails a task whose job goes on to succeed, on either transport."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ from typing import Any
 import pytest
 
 from airflow_provider_apify import compat
-from airflow_provider_apify.api.builds import BUILD
 from airflow_provider_apify.client import polls
 from airflow_provider_apify.emulator import Emulator
 from airflow_provider_apify.exceptions import ApifyApiError, ApifyJobTimeout
-from airflow_provider_apify.hooks.apify import ApifyHook
 from airflow_provider_apify.lifecycle.deferral import EARLIEST_EVENT
-from tests.integration.conftest import client, sensor, start_build
+from tests.integration.conftest import client
+from tests.kinds import Kind
 from tests.runner import RUN_ID, Runner, Supervisor
 
 
@@ -28,13 +27,13 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("airflow_provider_apify.jobs.wait.LONGEST_PAUSE", 0.5)
 
 
-def wait_sync(job_id: str, timeout: float | None) -> Any:
-    return ApifyHook().wait_for_build(job_id, timeout=timeout)
+def wait_sync(kind: Kind, job_id: str, timeout: float | None) -> Any:
+    return kind.of_hook("wait_for_{}")(job_id, timeout=timeout)
 
 
-def wait_async(job_id: str, timeout: float | None) -> Any:
+def wait_async(kind: Kind, job_id: str, timeout: float | None) -> Any:
     deadline = None if timeout is None else time.time() + timeout
-    return asyncio.run(client().wait_async(BUILD, job_id, deadline=deadline))
+    return asyncio.run(client().wait_async(kind.job_kind, job_id, deadline=deadline))
 
 
 TRANSPORTS = pytest.mark.parametrize("wait", [wait_sync, wait_async], ids=["worker", "triggerer"])
@@ -42,7 +41,7 @@ TRANSPORTS = pytest.mark.parametrize("wait", [wait_sync, wait_async], ids=["work
 
 @TRANSPORTS
 def test_a_refused_connection_passes_too(
-    wait: Callable[..., Any], apify: Emulator, supervisor: Supervisor, unused_tcp_port: int
+    wait: Callable[..., Any], kind: Kind, supervisor: Supervisor, unused_tcp_port: int
 ) -> None:
     """Apify is away for a while and comes back at the same address."""
     supervisor.connections["apify_default"]["host"] = f"http://127.0.0.1:{unused_tcp_port}"
@@ -50,14 +49,14 @@ def test_a_refused_connection_passes_too(
 
     def come_back() -> None:
         time.sleep(1.5)
-        emulator = Emulator(port=unused_tcp_port, build_seconds=0).__enter__()
+        emulator = Emulator(port=unused_tcp_port).__enter__()
         later.append(emulator)
 
     thread = threading.Thread(target=come_back)
     thread.start()
     try:
-        with pytest.raises(ApifyApiError) as raised:  # the build is not there any more, which is final
-            wait("gone", 60)
+        with pytest.raises(ApifyApiError) as raised:  # the job is not there any more, which is final
+            wait(kind, "gone", 60)
         assert raised.value.status == 404
     finally:
         thread.join()
@@ -78,7 +77,7 @@ def test_a_connection_that_takes_long_to_read_does_not_move_the_deadline(
     kind.seconds = 60
     job_id = kind.start()
     with pytest.raises(ApifyJobTimeout):
-        wait_async(job_id, 4)
+        wait_async(kind, job_id, 4)
     assert [request.query for request in apify.requests if "waitForFinish" in request.query] == ["waitForFinish=1"]
 
 
@@ -98,7 +97,7 @@ def test_a_token_rotated_while_waiting_is_picked_up(
 
     thread = threading.Thread(target=rotate)
     thread.start()
-    assert wait(job_id, 60).status == "SUCCEEDED"
+    assert wait(kind, job_id, 60).status == "SUCCEEDED"
     thread.join()
 
 
@@ -109,41 +108,41 @@ def test_a_token_that_stays_refused_is_final(
     job_id = kind.start()
     apify.token = "rotated"
     with pytest.raises(ApifyApiError, match="password") as raised:
-        wait(job_id, 60)
+        wait(kind, job_id, 60)
     assert raised.value.status == 401
 
 
 @TRANSPORTS
-def test_a_build_deleted_while_waiting_is_final(
+def test_a_job_deleted_while_waiting_is_final(
     wait: Callable[..., Any], kind: Kind, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("airflow_provider_apify.jobs.wait.MISSING_GRACE", 1.0)
     job_id = kind.start()
     kind.delete(job_id)
     with pytest.raises(ApifyApiError, match="Check the ids") as raised:
-        wait(job_id, 60)
+        wait(kind, job_id, 60)
     assert raised.value.status == 404
 
 
 @TRANSPORTS
-def test_the_deadline_ends_the_wait_and_leaves_the_build(
+def test_the_deadline_ends_the_wait_and_leaves_the_job(
     wait: Callable[..., Any], kind: Kind, supervisor: Supervisor
 ) -> None:
     kind.seconds = 30
     job_id = kind.start()
     with pytest.raises(ApifyJobTimeout, match="RUNNING"):
-        wait(job_id, 1.0)
+        wait(kind, job_id, 1.0)
     assert kind.jobs[0]["status"] == "RUNNING"
 
 
 @TRANSPORTS
-def test_a_build_costs_one_request_a_minute_and_is_noticed_at_once(
+def test_a_job_costs_one_request_a_minute_and_is_noticed_at_once(
     wait: Callable[..., Any], kind: Kind, apify: Emulator, supervisor: Supervisor
 ) -> None:
     kind.seconds = 1.0
     job_id = kind.start()
     apify.clear_ledger()
-    assert wait(job_id, None).status == "SUCCEEDED"
+    assert wait(kind, job_id, None).status == "SUCCEEDED"
     assert [request.query for request in apify.requests] == ["waitForFinish=60"]
 
 
@@ -157,7 +156,7 @@ def test_triggers_of_a_loop_share_one_session_and_leave_none_open(
     async def wait(job_id: str) -> None:
         async with polls.shared_polls("apify_default") as shared:
             seen.add(id(shared))
-            await client().wait_async(BUILD, job_id, deadline=None)
+            await client().wait_async(kind.job_kind, job_id, deadline=None)
 
     async def all_of_them() -> None:
         tasks = [asyncio.create_task(wait(job_id)) for job_id in ids]

@@ -1,4 +1,4 @@
-"""Promise 3: one deadline a try, on every path, and no word of it without a last look at the build."""
+"""Promise 3: one deadline a try, on every path, and no word of it without a last look at the job."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import datetime as dt
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -17,17 +16,14 @@ from airflow_provider_apify.emulator import Emulator, Fault
 from airflow_provider_apify.jobs.wait import PATIENCE
 from airflow_provider_apify.lifecycle import deferral
 from tests.features import START_DATE
-from tests.integration.conftest import ended, operator, sensor, start_build, statuses
+from tests.kinds import Kind
 from tests.runner import Outcome, Runner, Supervisor, fire
 
-#: What takes two seconds before the wait, and whether the build is known before it.
-DELAYS: dict[str, tuple[Fault | None, bool]] = {
+#: What takes two seconds before the wait (requests, as ``Kind`` names them), and whether the job is known before it.
+DELAYS: dict[str, tuple[str | None, bool]] = {
     "wait_for_finish": (None, True),
-    "a slow start": (Fault("delay", **kind.start_request, seconds=2), False),
-    "an earlier try's build that comes slowly": (
-        Fault("delay", **kind.get_request, seconds=2),
-        False,
-    ),
+    "a slow start": ("start_request", False),
+    "an earlier try's job that comes slowly": ("get_request", False),
 }
 LIMITS: dict[str, Any] = {"timeout": 3.5, "execution_timeout": dt.timedelta(seconds=3.5)}
 WAYS = pytest.mark.parametrize("deferrable", [False, True], ids=["worker", "deferred"])
@@ -63,13 +59,13 @@ def run_to_the_limit(apify: Emulator, runner: Runner, task: Callable[[], Any]) -
 def test_an_operator_has_one_deadline_a_try(
     delay: str, limit: str, deferrable: bool, kind: Kind, apify: Emulator, runner: Runner
 ) -> None:
-    fault, known = DELAYS[delay]
+    slow_request, known = DELAYS[delay]
     options: dict[str, Any] = {**kind.one_request, "retries": 1, limit: LIMITS[limit]}
     if "earlier" in delay:
         assert runner.run(kind.operator(retries=1, **kind.one_request)).state == "success"
         runner.retry()
-    if fault:
-        apify.add_fault(replace(fault))
+    if slow_request:
+        apify.add_fault(Fault("delay", **getattr(kind, slow_request), seconds=2))
     else:
         options["wait_for_finish"] = 2
     task = partial(kind.operator, wait_for_completion=True, deferrable=deferrable, **options)
@@ -110,7 +106,7 @@ def test_the_first_look_of_a_sensor_counts(
     assert at_most < 5.3
 
 
-#: How a deferral may end without the build's end.
+#: How a deferral may end without the job's end.
 TIME_OUT: dict[str, Any] = {"next_method": "__fail__", "next_kwargs": {"error": "Trigger timeout"}}
 CRASH: dict[str, Any] = {"next_method": "__fail__", "next_kwargs": {"error": "Trigger failure", "traceback": ["boom"]}}
 UNREADABLE: dict[str, Any] = {"next_method": "execute_complete", "next_kwargs": {"event": {"status": "?"}}}
@@ -143,7 +139,7 @@ def deferred(request: pytest.FixtureRequest, kind: Kind, runner: Runner) -> Call
 
 
 def is_aborted(kind: Kind, request: Any) -> bool:
-    """Whether the build is, as it should be for an operator and never for a sensor."""
+    """Whether the job is, as it should be for an operator and never for a sensor."""
     if "operator" in request.node.name:
         kind.ended()
         return kind.statuses == ["ABORTED"]
@@ -152,7 +148,7 @@ def is_aborted(kind: Kind, request: Any) -> bool:
 
 @pytest.mark.parametrize("retries", [0, 1])
 @pytest.mark.parametrize("resume", [TIME_OUT, OUT_OF_TIME, CRASH, UNREADABLE], ids=str)
-def test_a_build_that_has_ended_meanwhile_ends_the_task(
+def test_a_job_that_has_ended_meanwhile_ends_the_task(
     resume: dict[str, Any], retries: int, deferred: Callable[..., Outcome], kind: Kind
 ) -> None:
     outcome = deferred(resume, lambda: kind.finish(kind.jobs[0]["id"]), retries=retries)
@@ -162,8 +158,8 @@ def test_a_build_that_has_ended_meanwhile_ends_the_task(
 
 @pytest.mark.parametrize("retries", [0, 1])
 @pytest.mark.parametrize("limit", LIMITS)
-def test_an_unfinished_build_is_out_of_time(
-    limit: str, retries: int, deferred: Callable[..., Outcome], apify: Emulator, request: pytest.FixtureRequest
+def test_an_unfinished_job_is_out_of_time(
+    limit: str, retries: int, deferred: Callable[..., Outcome], kind: Kind, request: pytest.FixtureRequest
 ) -> None:
     begun = time.monotonic()
     outcome = deferred(TIME_OUT, retries=retries, **{limit: LIMITS[limit]})
@@ -173,12 +169,12 @@ def test_an_unfinished_build_is_out_of_time(
     name = "AirflowTaskTimeout" if "execution" in limit else f"ApifyJob{'Sensor' * of_sensor}Timeout"
     assert type(outcome.error).__name__ == name
     assert outcome.state == ("up_for_retry" if retries and name != "ApifyJobSensorTimeout" else "failed")
-    assert is_aborted(apify, request)
+    assert is_aborted(kind, request)
 
 
 @pytest.mark.parametrize("resume", [TIME_OUT, OUT_OF_TIME], ids=["no event", "event"])
 @pytest.mark.parametrize("seconds", [1, 60])
-def test_a_build_that_cannot_be_seen_gets_a_minute(
+def test_a_job_that_cannot_be_seen_gets_a_minute(
     seconds: int,
     resume: dict[str, Any],
     deferred: Callable[..., Outcome],
@@ -210,7 +206,7 @@ def test_a_build_that_cannot_be_seen_gets_a_minute(
 def test_an_outage_at_the_deadline_is_no_time_out(
     way: str, kind: Kind, apify: Emulator, runner: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The build ends in time, and Apify does not answer from before that until after the deadline."""
+    """The job ends in time, and Apify does not answer from before that until after the deadline."""
     monkeypatch.setattr("airflow_provider_apify.jobs.wait.LONGEST_PAUSE", 0.5)
     kind.seconds = 1.5
 
@@ -243,19 +239,19 @@ def test_a_trigger_that_crashed_leaves_the_rest_of_the_wait_to_the_worker(
     finish = threading.Timer(1.0, lambda: kind.finish(kind.jobs[0]["id"]))
     outcome = deferred(resume, finish.start, retries=retries)
     assert (outcome.state, outcome.error) == ("success", None)
-    assert f"Waiting for build {kind.jobs[0]['id']} in the worker." in capsys.readouterr().out
+    assert f"Waiting for {kind.name} {kind.jobs[0]['id']} in the worker." in capsys.readouterr().out
 
 
 @START_DATE.needed
 @pytest.mark.parametrize("limit", LIMITS)
 def test_a_trigger_that_crashed_leaves_what_is_left_of_the_time(
-    limit: str, deferred: Callable[..., Outcome], apify: Emulator, request: pytest.FixtureRequest
+    limit: str, deferred: Callable[..., Outcome], kind: Kind, request: pytest.FixtureRequest
 ) -> None:
     begun = time.monotonic()
     outcome = deferred(CRASH, lambda: time.sleep(2), retries=1, **{limit: LIMITS[limit]})
     assert "Timeout" in type(outcome.error).__name__
     assert 3.3 < time.monotonic() - begun < 5.3
-    assert is_aborted(apify, request)
+    assert is_aborted(kind, request)
 
 
 def test_an_event_gives_what_is_left_of_the_time(kind: Kind, runner: Runner) -> None:
@@ -269,9 +265,7 @@ def test_an_event_gives_what_is_left_of_the_time(kind: Kind, runner: Runner) -> 
     assert time.monotonic() - begun < 3
 
 
-def test_a_build_whose_id_is_not_passed_on_is_waited_for_too(
-    kind: Kind, supervisor: Supervisor, runner: Runner
-) -> None:
+def test_a_job_whose_id_is_not_passed_on_is_waited_for_too(kind: Kind, supervisor: Supervisor, runner: Runner) -> None:
     supervisor.has_store = False
     options: dict[str, Any] = {"wait_for_completion": True, "deferrable": True, "do_xcom_push": False, "retries": 1}
     kind.seconds = 1

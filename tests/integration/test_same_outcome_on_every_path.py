@@ -10,7 +10,7 @@ from airflow.sdk.exceptions import ErrorType
 from airflow.sdk.execution_time.comms import ErrorResponse
 
 from airflow_provider_apify.emulator import Emulator, Fault
-from tests.integration.conftest import ended, operator, sensor, start_build
+from tests.kinds import Kind
 from tests.runner import Runner, Supervisor
 
 SENSOR_MODES: dict[str, dict[str, Any]] = {
@@ -25,50 +25,50 @@ OPERATOR_MODES: dict[str, dict[str, Any]] = {
     "deferred": {"wait_for_completion": True, "deferrable": True},
 }
 
-#: Scenario: the Actor, whether the build is over before the task looks, state without soft_fail, exception of the
-#: sensor, exception of the operator.
+#: Scenario: the Actor, whether the job is over before the task looks, state without soft_fail, exception of the
+#: sensor, exception of the operator; ``{Kind}`` is Build or Run.
 SCENARIOS: dict[str, tuple[str, bool, str, str | None, str | None]] = {
     "succeeds at once": ("hello-world", True, "success", None, None),
     "succeeds later": ("hello-world", False, "success", None, None),
-    "fails at once": ("always-fails", True, "failed", "ApifyBuildFailedFinal", "ApifyBuildFailed"),
-    "fails later": ("always-fails", False, "failed", "ApifyBuildFailedFinal", "ApifyBuildFailed"),
-    "is timed out by Apify": ("times-out", False, "failed", "ApifyBuildFailedFinal", "ApifyBuildFailed"),
+    "fails at once": ("always-fails", True, "failed", "Apify{Kind}FailedFinal", "Apify{Kind}Failed"),
+    "fails later": ("always-fails", False, "failed", "Apify{Kind}FailedFinal", "Apify{Kind}Failed"),
+    "is timed out by Apify": ("times-out", False, "failed", "Apify{Kind}FailedFinal", "Apify{Kind}Failed"),
     "outlasts the timeout": ("slow-build", False, "failed", "ApifyJobSensorTimeout", "ApifyJobTimeout"),
     "401": ("hello-world", False, "failed", "ApifyAuthenticationError", "ApifyAuthenticationError"),
 }
 
 
 @pytest.fixture(autouse=True)
-def slow(apify: Emulator) -> None:
-    apify.set_actor("slow-build", build_seconds=60)
+def slow(kind: Kind) -> None:
+    kind.set_actor("slow-build", seconds=60)
 
 
-def expected_xcoms(build: dict[str, Any], name: str, *, awaits_tag: bool) -> dict[str, Any]:
-    """What the XComs must be, worked out from what Apify says of the build."""
-    url = f"https://console.apify.com/actors/{build['actId']}#/builds/{build['buildNumber']}"
+def expected_xcoms(kind: Kind, job: dict[str, Any], name: str, *, awaits_tag: bool) -> dict[str, Any]:
+    """What the XComs must be, worked out from what Apify says of the job."""
+    own = kind.own_summary(job, awaits_tag=awaits_tag)
     xcoms = {
-        "job_id": build["id"],
-        "build_number": build["buildNumber"],
-        "actor_id": build["actId"],
-        "_link_ApifyConsoleLink": url,
+        kind.id: job["id"],
+        "build_number": job["buildNumber"],
+        "actor_id": job["actId"],
+        "_link_ApifyConsoleLink": kind.console_url(job),
     }
-    if build["finishedAt"]:
-        xcoms["stats"] = build["stats"]
+    xcoms |= {key: own[key] for key in kind.job_kind.job.announced if key not in xcoms}
+    if job["finishedAt"]:
+        xcoms["stats"] = job["stats"]
         xcoms["summary"] = {
-            "job_id": build["id"],
-            "actor_id": build["actId"],
-            "build_number": build["buildNumber"],
-            "status": build["status"],
-            "started_at": time(build["startedAt"]).isoformat(),
-            "finished_at": time(build["finishedAt"]).isoformat(),
-            "duration_seconds": round((time(build["finishedAt"]) - time(build["startedAt"])).total_seconds(), 3),
-            "stats": build["stats"],
-            "usage": build["usage"],
-            "usage_total_usd": build["usageTotalUsd"],
-            "console_url": url,
+            kind.id: job["id"],
+            "actor_id": job["actId"],
+            "build_number": job["buildNumber"],
+            "status": job["status"],
+            "started_at": time(job["startedAt"]).isoformat(),
+            "finished_at": time(job["finishedAt"]).isoformat(),
+            "duration_seconds": round((time(job["finishedAt"]) - time(job["startedAt"])).total_seconds(), 3),
+            "stats": job["stats"],
+            "usage": job.get("usage"),
+            "usage_total_usd": job["usageTotalUsd"],
+            "console_url": kind.console_url(job),
             "actor_name": name,
-            "tag": "latest",
-            "tag_seen": True if awaits_tag and build["status"] == "SUCCEEDED" else None,
+            **own,
         }
     return xcoms
 
@@ -106,16 +106,16 @@ def test_sensor(
         "skipped" if soft_fail and state == "failed" else state,
         exception,
         actor,
-        apify,
+        kind,
         capsys,
         awaits_tag=False,
     )
     if outcome.state == "success":
         assert outcome.xcoms["return_value"] == outcome.xcoms["summary"]
-    assert not any(request.path.endswith("/abort") for request in apify.requests)
+    assert kind.aborts == 0
 
 
-#: Trouble of a sensor whose build succeeds in the end; what of it counts as final to Airflow's sensors.
+#: Trouble of a sensor whose job succeeds in the end; what of it counts as final to Airflow's sensors.
 TROUBLE = {
     "no connection": False,
     "no XCom": False,
@@ -143,7 +143,7 @@ def test_a_sensor_skips_and_goes_on_in_the_same_cases(
 
     def fail(msg: Any) -> Any:
         # Not the link, which Airflow itself stores, too.
-        if type(msg).__name__ == what and met[0] < 3 and getattr(msg, "key", "job_id") == "job_id":
+        if type(msg).__name__ == what and met[0] < 3 and getattr(msg, "key", kind.id) == kind.id:
             met[0] += 1
             if what == "GetConnection":
                 return ErrorResponse(error=ErrorType.CONNECTION_NOT_FOUND)
@@ -190,9 +190,7 @@ def test_a_trigger_that_crashed_is_no_failure_of_a_sensor(option: str | None, ki
         if scenario != "401" and (mode, scenario) != ("long-poll first", "outlasts the timeout")
     ],
 )
-def test_operator(
-    mode: str, scenario: str, kind: Kind, apify: Emulator, runner: Runner, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_operator(mode: str, scenario: str, kind: Kind, runner: Runner, capsys: pytest.CaptureFixture[str]) -> None:
     actor, over, state, _, exception = SCENARIOS[scenario]
     timeout = 1.0 if scenario == "outlasts the timeout" else None
     if over:
@@ -206,7 +204,7 @@ def test_operator(
         assert (outcome.state, type(outcome.error).__name__) == (state, exception)
         assert "summary" not in outcome.xcoms
         return
-    check(outcome, state, exception, actor, apify, capsys, awaits_tag=True)
+    check(outcome, state, exception, actor, kind, capsys, awaits_tag=True)
     if outcome.state == "success":
         assert outcome.xcoms["return_value"] == kind.jobs[0]["id"]
 
@@ -217,27 +215,27 @@ def check(
     exception: str | None,
     actor: str,
     kind: Kind,
-    apify: Emulator,
     capsys: pytest.CaptureFixture[str],
     *,
     awaits_tag: bool,
 ) -> None:
-    build = kind.jobs[0]
+    job = kind.jobs[0]
     log = capsys.readouterr().out
     assert outcome.state == state
     xcoms = {key: value for key, value in outcome.xcoms.items() if key != "return_value"}
     if exception == "ApifyAuthenticationError":
         assert xcoms == {"_link_ApifyConsoleLink": ""}
     else:
-        assert xcoms == expected_xcoms(build, actor, awaits_tag=awaits_tag)
+        assert xcoms == expected_xcoms(kind, job, actor, awaits_tag=awaits_tag)
     if state == "success":
-        assert f"Build {build['buildNumber']} of Actor {actor} ({build['actId']}) SUCCEEDED after" in log
+        name = kind.words(job)["short"]
+        assert f"{kind.title} {name} of Actor {actor} ({job['actId']}) SUCCEEDED after" in log
     elif state == "failed":
-        assert type(outcome.error).__name__ == exception
-        if build["finishedAt"] and exception != "ApifyAuthenticationError":
-            assert f"{build['status']} after" in str(outcome.error)
+        assert type(outcome.error).__name__ == str(exception).format(Kind=kind.title)
+        if job["finishedAt"] and exception != "ApifyAuthenticationError":
+            assert f"{job['status']} after" in str(outcome.error)
             assert outcome.error.log_tail.splitlines()[-1] in log
-    assert apify.token not in log
+    assert kind.apify.token not in log
 
 
 def test_an_operator_whose_token_is_refused_starts_nothing(kind: Kind, apify: Emulator, runner: Runner) -> None:

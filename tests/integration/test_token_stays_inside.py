@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_apify.api import builds, endpoints
-from airflow_provider_apify.api.builds import BUILD
+from airflow_provider_apify.api import endpoints
 from airflow_provider_apify.client.polls import shared_polls
 from airflow_provider_apify.emulator import Emulator, Fault
 from airflow_provider_apify.hooks.apify import ApifyHook
 from airflow_provider_apify.lifecycle.hold import Hold
-from tests.integration.conftest import client, operator, sensor, start_build
+from tests.integration.conftest import client
+from tests.kinds import Kind
 from tests.runner import Runner, Supervisor
 
 CANARY = "apify_api_CANARY0aVtGzQ7yXk2mW9sPdL4hNcR"
@@ -42,7 +42,7 @@ TROUBLE = [
 
 @pytest.fixture
 def apify() -> Iterator[Emulator]:
-    with Emulator(build_seconds=0.2, token=CANARY) as emulator:
+    with Emulator(build_seconds=0.2, run_seconds=0.2, token=CANARY) as emulator:
         yield emulator
 
 
@@ -72,16 +72,16 @@ def test_no_error_tells_the_token(fault: Fault, kind: Kind, apify: Emulator, sup
     def call_async() -> Any:
         async def send() -> None:
             async with shared_polls("apify_default") as polls:
-                await polls.transport.send(endpoints.get_job(BUILD, job_id))
+                await polls.transport.send(endpoints.get_job(kind.job_kind, job_id))
 
         return asyncio.run(send())
 
     calls = [
-        lambda: client().get(BUILD, job_id, attempts=1),
-        lambda: client().list_jobs(BUILD, builds.collection("~hello-world"), attempts=1),
-        lambda: client().log_tail(BUILD, job_id, attempts=1),
-        lambda: client().abort(BUILD, job_id, attempts=1),
-        lambda: hook.start_build("~hello-world", **kind.one_request),
+        lambda: client().get(kind.job_kind, job_id, attempts=1),
+        lambda: client().list_jobs(kind.job_kind, kind.starts_of("~hello-world"), attempts=1),
+        lambda: client().log_tail(kind.job_kind, job_id, attempts=1),
+        lambda: client().abort(kind.job_kind, job_id, attempts=1),
+        lambda: kind.of_hook(kind.starts_by, hook)("~hello-world", **kind.one_request),
         call_async,
     ]
     raised = 0
@@ -114,12 +114,12 @@ def test_the_search_of_errors_finds_a_token_that_is_there() -> None:
 def test_no_repr_tells_the_token(kind: Kind, supervisor: Supervisor, runner: Runner) -> None:
     outcome = runner.run(kind.operator(wait_for_completion=True, deferrable=True))
     hook = ApifyHook()
-    build = hook.wait_for_build(outcome.xcoms[kind.id])
+    job = kind.of_hook("wait_for_{}", hook)(outcome.xcoms[kind.id])
     task = kind.operator()
     used = hook._client
-    task._hold = Hold(used, BUILD, runner.task_instance(task), hook.log, abort=True)
+    task._hold = Hold(used, kind.job_kind, runner.task_instance(task), hook.log, abort=True, gracefully=False)
     public: list[object] = [hook, used, used.impatient(), used.settings, used._source, used._transport]
-    public += [build, build.summary(), task, kind.sensor("x"), task._hold, used._transport._session]  # type: ignore[union-attr]
+    public += [job, job.summary(), task, kind.sensor("x"), task._hold, used._transport._session]  # type: ignore[union-attr]
     public += [outcome.trigger, outcome.trigger.serialize(), outcome.message]
     for thing in public:
         assert not holds_token(f"{thing!r} {thing}"), type(thing)
@@ -143,14 +143,14 @@ def test_a_log_that_quotes_the_token_is_passed_on_without_it(
     kind: Kind, apify: Emulator, supervisor: Supervisor
 ) -> None:
     job_id = kind.start()
-    apify.add_fault(Fault("status", status=200, body=f"npm ERR! token {CANARY}", path="/v2/actor-builds/*/log"))
-    assert ApifyHook().get_build_log(job_id) == "npm ERR! token ***"
+    apify.add_fault(Fault("status", status=200, body=f"npm ERR! token {CANARY}", path=kind.path("*/log")))
+    assert kind.of_hook("get_{}_log")(job_id) == "npm ERR! token ***"
 
 
 @pytest.mark.parametrize("field", ["host", "password", "extra"])
 @pytest.mark.parametrize("nasty", ["../..", "x?y=z", "x#y", "a\r\nX-Evil: 1", "a\x00b", "é\u202e", "//evil.example@"])
 def test_no_field_of_the_connection_changes_the_request(
-    field: str, nasty: str, apify: Emulator, supervisor: Supervisor
+    field: str, nasty: str, kind: Kind, apify: Emulator, supervisor: Supervisor
 ) -> None:
     connection = supervisor.connections["apify_default"]
     if field == "extra":
@@ -158,8 +158,8 @@ def test_no_field_of_the_connection_changes_the_request(
     else:
         connection[field] = connection[field] + nasty
     with pytest.raises(Exception) as raised:
-        client().get(BUILD, "x", attempts=1)
+        client().get(kind.job_kind, "x", attempts=1)
     assert not [text for text in texts(raised.value) if holds_token(text)]
     for request in apify.requests:
-        assert (request.method, request.path, request.query) == ("GET", "/v2/actor-builds/x", "")
+        assert (request.method, request.path, request.query) == ("GET", kind.path("x"), "")
         assert "x-evil" not in request.headers

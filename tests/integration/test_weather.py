@@ -18,21 +18,21 @@ from typing import Any
 
 import pytest
 
-from airflow_provider_apify.api.builds import BUILD
 from airflow_provider_apify.emulator import Emulator, Fault
 from airflow_provider_apify.exceptions import ApifyJobTimeout
-from airflow_provider_apify.hooks.apify import ApifyHook
 from airflow_provider_apify.jobs import wait
 from rig.network import Gate, self_signed
 from tests.features import STORE
-from tests.integration.conftest import client, operator, sensor, start_build, starts
-from tests.rows import builds_are
+from tests.integration.conftest import client
+from tests.kinds import Kind
+from tests.rows import jobs_are
 from tests.runner import Runner, Supervisor
 
+#: Which requests the weather meets: a name of :class:`~tests.kinds.Kind`.
 PHASES = {
-    "starting": ("POST", "/v2/acts/*/builds"),
-    "waiting in the worker": ("GET", "/v2/actor-builds/*"),
-    "deferred": ("GET", "/v2/actor-builds/*"),
+    "starting": "start_request",
+    "waiting in the worker": "get_request",
+    "deferred": "get_request",
 }
 
 #: Weather that passes: the faults, and what the log says of it.
@@ -53,38 +53,92 @@ PASSES: dict[str, tuple[list[Fault], str]] = {
     "425 without a word": ([Fault("status", status=425, body="")], "it is no error of the API"),
     "cut JSON": ([Fault("cut-json")], "cut"),
     "huge JSON": ([Fault("status", status=200, body='{"data":"' + "x" * (33 << 20) + '"}')], "larger than"),
-    "JSON of another shape": ([Fault("status", status=200, body={"data": [1, 2]})], "expected a build"),
+    "JSON of another shape": ([Fault("status", status=200, body={"data": [1, 2]})], "expected a {kind}"),
     "JSON without data": ([Fault("status", status=200, body={"ok": True})], "no field 'data'"),
     "a redirect": ([Fault("status", status=302, headers={"Location": "/"})], "redirects elsewhere"),
 }
 
+
+def refusal(status: int, type_: str, message: str = "No.", **more: Any) -> Fault:
+    return Fault("status", status=status, body={"error": {"type": type_, "message": message, **more}})
+
+
 #: What fails the try and leaves the rest to its retries: the fault, and what the error says.
 NEXT_TRY: dict[str, tuple[Fault, str]] = {
-    f"actor-memory-limit-exceeded as {status}": (
-        Fault("status", status=status, body={"error": {"type": "actor-memory-limit-exceeded", "message": "No."}}),
-        "an Airflow pool with include_deferred=True",
-    )
-    for status in (402, 403)
+    f"{type_} as {status}": (refusal(status, type_), "an Airflow pool with include_deferred=True")
+    for type_, status in [
+        ("actor-memory-limit-exceeded", 402),
+        ("actor-memory-limit-exceeded", 403),
+        ("concurrent-runs-limit-exceeded", 402),
+    ]
 }
 
-#: What fails the task at once, whatever its retries.
-FINAL: dict[str, tuple[Fault, str]] = {
+#: What fails the task at once, whatever its retries: the fault, its exception, and what the error says.
+FINAL: dict[str, tuple[Fault, str, str]] = {
     "a token that is refused": (
-        Fault("status", status=401, times=None, body={"error": {"type": "user-or-token-not-found", "message": "No."}}),
+        replace(refusal(401, "user-or-token-not-found"), times=None),
+        "ApifyAuthenticationError",
         "valid API token",
     ),
-    "a token that may not": (Fault("status", status=403), "scoped tokens cannot modify Actors"),
+    "a token that may not": (Fault("status", status=403), "ApifyPermissionError", "scoped tokens cannot modify Actors"),
     "used-up credits": (
-        Fault("status", status=402, body={"error": {"type": "not-enough-usage-to-run-paid-actor", "message": "No."}}),
+        refusal(402, "not-enough-usage-to-run-paid-actor"),
+        "ApifyQuotaError",
         "Billing; retrying does not help",
     ),
     "a disabled feature": (
-        Fault("status", status=402, body={"error": {"type": "platform-feature-disabled", "message": "No."}}),
+        refusal(402, "platform-feature-disabled"),
+        "ApifyQuotaError",
         "Billing; retrying does not help",
     ),
+}
+
+#: What Apify refuses to start at all, as in ``FINAL``.
+REFUSED: dict[str, tuple[Fault, str, str]] = {
     "a refusal of the request": (
-        Fault("status", status=400, body={"error": {"type": "invalid-input", "message": "Bad."}}),
-        "invalid-input: Bad.\nCheck the arguments.\nConnection 'apify_default' to http",
+        refusal(400, "invalid-value", "Bad."),
+        "ApifyInvalidRequestError",
+        "invalid-value: Bad.\nCheck the arguments.\nConnection 'apify_default' to http",
+    ),
+    "an input that does not fit": (
+        refusal(400, "invalid-input", "Field input.startUrls is required, Field input.n must be >= 0"),
+        "ApifyInvalidRequestError",
+        "Field input.startUrls is required, Field input.n must be >= 0.\nCorrect the input",
+    ),
+    "an input schema that is broken": (
+        refusal(400, "invalid-input-schema"),
+        "ApifyInvalidRequestError",
+        "whoever maintains the Actor has to correct it",
+    ),
+    "permissions to approve": (
+        refusal(403, "full-permission-actor-not-approved", data={"approvalUrl": "https://console.apify.com/approve/x"}),
+        "ApifyPermissionError",
+        "has to approve that once in Apify Console; then clear the task.\nhttps://console.apify.com/approve/x\nConn",
+    ),
+    "permissions to approve, at an address that is none": (
+        refusal(403, "full-permission-actor-not-approved", data={"approvalUrl": "javascript:alert(1)"}),
+        "ApifyPermissionError",
+        "has to approve that once in Apify Console; then clear the task.\nConn",
+    ),
+    "an Actor to rent": (refusal(403, "actor-is-not-rented"), "ApifyQuotaError", "Rent the Actor in Apify Console"),
+    "an Actor for those who pay": (
+        refusal(403, "apify-plan-required-to-use-paid-actor"),
+        "ApifyQuotaError",
+        "The Actor needs a paid plan",
+    ),
+    "an Actor that is disabled": (
+        refusal(403, "actor-disabled"),
+        "ApifyPermissionError",
+        "Ask whoever maintains the Actor",
+    ),
+    **{
+        f"{type_} as 403": (refusal(403, type_), "ApifyInvalidRequestError", "Name a build that has succeeded")
+        for type_ in ("unknown-build-tag", "invalid-build", "build-outdated")
+    },
+    "build-not-found as 403": (
+        refusal(403, "build-not-found"),
+        "ApifyNotFoundError",
+        "Name a build that has succeeded",
     ),
 }
 
@@ -106,17 +160,16 @@ def task_for(kind: Kind, phase: str, **kwargs: Any) -> Callable[[], Any]:
     return lambda: kind.operator(wait_for_completion=True, deferrable=phase == "deferred", **kind.one_request, **kwargs)
 
 
-def in_phase(fault: Fault, phase: str) -> Fault:
-    method, path = PHASES[phase]
+def in_phase(kind: Kind, fault: Fault, phase: str) -> Fault:
     headers = {
         name: value.replace("DATE", formatdate(time.time() + 2, usegmt=True)) for name, value in fault.headers.items()
     }
-    return replace(fault, method=method, path=path, headers=headers)
+    return replace(fault, headers=headers, **getattr(kind, PHASES[phase]))
 
 
 @pytest.mark.parametrize("phase", PHASES)
 @pytest.mark.parametrize("weather", PASSES)
-def test_what_passes_costs_neither_try_nor_build(
+def test_what_passes_costs_neither_try_nor_job(
     weather: str,
     phase: str,
     kind: Kind,
@@ -128,11 +181,11 @@ def test_what_passes_costs_neither_try_nor_build(
     supervisor.connections["apify_default"]["extra"] = '{"timeout": 1, "wait_seconds": 2}'
     faults, says = PASSES[weather]
     for fault in faults:
-        apify.add_fault(in_phase(fault, phase))
+        apify.add_fault(in_phase(kind, fault, phase))
     begun = time.time()
-    outcome = runner.run_to_end(task_for(phase))
+    outcome = runner.run_to_end(task_for(kind, phase))
     assert (outcome.state, outcome.error) == ("success", None)
-    assert says in said()
+    assert says.format(kind=kind.name) in said()
     assert outcome.xcoms[kind.id] == kind.jobs[0]["id"]
     jobs_are(kind, "SUCCEEDED")
     if "Retry-After in seconds" in weather:
@@ -142,8 +195,8 @@ def test_what_passes_costs_neither_try_nor_build(
 @pytest.mark.parametrize("weather", NEXT_TRY)
 def test_what_the_next_try_mends(weather: str, kind: Kind, apify: Emulator, runner: Runner) -> None:
     fault, says = NEXT_TRY[weather]
-    apify.add_fault(in_phase(fault, "starting"))
-    task = task_for("starting", retries=1)
+    apify.add_fault(in_phase(kind, fault, "starting"))
+    task = task_for(kind, "starting", retries=1)
     outcome = runner.run_to_end(task)
     assert outcome.state == "up_for_retry"
     assert says in str(outcome.error)
@@ -153,25 +206,26 @@ def test_what_the_next_try_mends(weather: str, kind: Kind, apify: Emulator, runn
     jobs_are(kind, "SUCCEEDED")
 
 
-@pytest.mark.parametrize("weather", FINAL)
+@pytest.mark.parametrize("weather", FINAL | REFUSED)
 def test_what_no_try_mends_while_starting(weather: str, kind: Kind, apify: Emulator, runner: Runner) -> None:
-    fault, says = FINAL[weather]
-    apify.add_fault(in_phase(fault, "starting"))
-    outcome = runner.run_to_end(task_for("starting", retries=3))
+    fault, exception, says = (FINAL | REFUSED)[weather]
+    apify.add_fault(in_phase(kind, fault, "starting"))
+    outcome = runner.run_to_end(task_for(kind, "starting", retries=3))
     assert (outcome.state, kind.starts) == ("failed", 1)
+    assert type(outcome.error).__name__ == exception
     assert says in str(outcome.error)
     jobs_are(kind)
 
 
 @pytest.mark.parametrize("phase", ["waiting in the worker", "deferred"])
-@pytest.mark.parametrize("weather", [weather for weather in FINAL if weather != "a refusal of the request"])
+@pytest.mark.parametrize("weather", FINAL)
 def test_what_no_try_mends_while_waiting(weather: str, phase: str, kind: Kind, apify: Emulator, runner: Runner) -> None:
-    """The task fails at once and, the token allowing, its build is aborted: nobody waits for it any more."""
+    """The task fails at once and, the token allowing, its job is aborted: nobody waits for it any more."""
     kind.seconds = 30
-    fault, says = FINAL[weather]
-    apify.add_fault(in_phase(fault, phase))
-    outcome = runner.run_to_end(task_for(phase, retries=3))
-    assert outcome.state == "failed"
+    fault, exception, says = FINAL[weather]
+    apify.add_fault(in_phase(kind, fault, phase))
+    outcome = runner.run_to_end(task_for(kind, phase, retries=3))
+    assert (outcome.state, type(outcome.error).__name__) == ("failed", exception)
     assert says in str(outcome.error)
     jobs_are(kind, "ABORTED")
 
@@ -181,7 +235,7 @@ def odd(kind: Kind, status: int, type_: str, **kwargs: Any) -> Fault:
     return Fault("status", status=status, body=body, **kind.get_request, **kwargs)
 
 
-#: Refusals of a poll that say nothing of the build or the token.
+#: Refusals of a poll that say nothing of the job or the token.
 ODD = {
     f"{status} {type_}": (status, type_)
     for status, type_ in [
@@ -200,8 +254,8 @@ ODD = {
 def test_an_odd_answer_to_a_poll_is_waited_out(
     answer: str, phase: str, kind: Kind, apify: Emulator, runner: Runner, said: Callable[[], str]
 ) -> None:
-    apify.add_fault(odd(*ODD[answer], times=2))
-    outcome = runner.run_to_end(task_for(phase, retries=1))
+    apify.add_fault(odd(kind, *ODD[answer], times=2))
+    outcome = runner.run_to_end(task_for(kind, phase, retries=1))
     assert (outcome.state, outcome.error) == ("success", None)
     log = said()
     assert ODD[answer][1] in log and "Check the arguments" not in log
@@ -210,16 +264,16 @@ def test_an_odd_answer_to_a_poll_is_waited_out(
 
 @pytest.mark.parametrize("phase", ["waiting in the worker", "deferred"])
 @pytest.mark.parametrize("retries", [0, 1])
-def test_an_odd_answer_that_stays_leaves_the_build_to_the_next_try(
+def test_an_odd_answer_that_stays_leaves_the_job_to_the_next_try(
     retries: int, phase: str, kind: Kind, apify: Emulator, runner: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert wait.REFUSED_GRACE == 600
     monkeypatch.setattr(wait, "REFUSED_GRACE", 1.5)
     kind.seconds = 30
-    apify.add_fault(odd(409, "concurrent-update-detected", times=None))
-    outcome = runner.run_to_end(task_for(phase, retries=retries))
+    apify.add_fault(odd(kind, 409, "concurrent-update-detected", times=None))
+    outcome = runner.run_to_end(task_for(kind, phase, retries=retries))
     assert type(outcome.error).__name__ == "ApifyPollError"
-    assert "given no other answer about the build" in str(outcome.error)
+    assert f"given no other answer about the {kind.name}" in str(outcome.error)
     if not retries:
         assert outcome.state == "failed"
         jobs_are(kind, "ABORTED")
@@ -228,7 +282,7 @@ def test_an_odd_answer_that_stays_leaves_the_build_to_the_next_try(
     apify.clear_faults()
     kind.finish(kind.jobs[0]["id"])
     runner.retry()
-    assert runner.run_to_end(task_for(phase, retries=1)).state == "success"
+    assert runner.run_to_end(task_for(kind, phase, retries=1)).state == "success"
     jobs_are(kind, "SUCCEEDED")
 
 
@@ -243,31 +297,31 @@ SENSORS: dict[str, dict[str, Any]] = {
 def test_an_odd_answer_to_a_sensor(mode: str, kind: Kind, apify: Emulator, runner: Runner) -> None:
     """Final at the first look; later it passes."""
     job_id = kind.start()
-    apify.add_fault(odd(409, "concurrent-update-detected"))
+    apify.add_fault(odd(kind, 409, "concurrent-update-detected"))
     task = lambda: kind.sensor(job_id, retries=1, **SENSORS[mode])  # noqa: E731
     outcome = runner.run_to_end(task)
     assert (outcome.state, type(outcome.error).__name__) == ("failed", "ApifyInvalidRequestError")
-    apify.add_fault(odd(409, "concurrent-update-detected", skip=1))
+    apify.add_fault(odd(kind, 409, "concurrent-update-detected", skip=1))
     job_id = kind.start()
     assert runner.run_to_end(task).state == "success"
 
 
-def test_a_certificate_is_waited_out_while_a_build_is_polled(
+def test_a_certificate_is_waited_out_while_a_job_is_polled(
     kind: Kind, supervisor: Supervisor, runner: Runner, certificate: str
 ) -> None:
     """As while a company's proxy has its certificate renewed."""
     with Emulator(ssl_certfile=certificate) as other:
         supervisor.connections["apify_default"]["host"] = other.url
         with pytest.raises(ApifyJobTimeout, match=r"it could not be seen.\n.*certificate"):
-            ApifyHook().wait_for_build("known", timeout=1)
+            kind.of_hook("wait_for_{}")("known", timeout=1)
         with pytest.raises(ApifyJobTimeout, match=r"it could not be seen.\n.*certificate"):
-            asyncio.run(client().wait_async(BUILD, "known", deadline=time.time() + 1))
+            asyncio.run(client().wait_async(kind.job_kind, "known", deadline=time.time() + 1))
         runner.reschedules = 1
         assert runner.run(kind.sensor("known", **SENSORS["reschedule"])).state == "up_for_reschedule"
 
 
 @pytest.mark.parametrize("phase", ["waiting in the worker", "deferred"])
-def test_a_build_deleted_while_waiting_fails_the_task_with_its_id(
+def test_a_job_deleted_while_waiting_fails_the_task_with_its_id(
     phase: str, kind: Kind, apify: Emulator, runner: Runner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("airflow_provider_apify.jobs.wait.MISSING_GRACE", 1.0)
@@ -276,26 +330,22 @@ def test_a_build_deleted_while_waiting_fails_the_task_with_its_id(
     def delete() -> None:
         waits(apify)
         kind.delete(kind.jobs[0]["id"])
-        apify.add_fault(CUT)
+        apify.add_fault(Fault("reset", **kind.get_request))  # ends the long-poll of what is gone
 
     with meanwhile(delete):
-        outcome = runner.run_to_end(task_for(phase, retries=3))
+        outcome = runner.run_to_end(task_for(kind, phase, retries=3))
     assert outcome.state == "failed"
     assert "record-not-found" in str(outcome.error)
     assert outcome.xcoms[kind.id] in str(outcome.error)
     jobs_are(kind)
 
 
-#: Ends the long-poll of a build that is gone from the ledger.
-CUT = Fault("reset", **kind.get_request)
-
-
 @pytest.mark.parametrize("phase", ["waiting in the worker", "deferred"])
-def test_a_build_not_found_just_after_its_creation_is_waited_for(
+def test_a_job_not_found_just_after_its_creation_is_waited_for(
     phase: str, kind: Kind, apify: Emulator, runner: Runner
 ) -> None:
     apify.add_fault(Fault("missing", **kind.get_request, seconds=1.5, times=None))
-    assert runner.run_to_end(task_for(phase)).state == "success"
+    assert runner.run_to_end(task_for(kind, phase)).state == "success"
     jobs_are(kind, "SUCCEEDED")
 
 
@@ -306,12 +356,12 @@ def test_an_unknown_status_is_waited_out_and_named(
     supervisor.connections["apify_default"]["extra"] = '{"wait_seconds": 1}'
     kind.seconds = 2
     apify.add_fault(Fault("unknown-status", **kind.get_request, times=None))
-    assert runner.run_to_end(task_for(phase)).state == "success"
+    assert runner.run_to_end(task_for(kind, phase)).state == "success"
     assert "HIBERNATING" in said()
     jobs_are(kind, "SUCCEEDED")
 
 
-#: The definition of a build requires few fields and lets many be null, and new ones come (docs/apify-api.md).
+#: The definition of a build or run requires few fields and lets many be null, and new ones come (docs/apify-api.md).
 SHAPES: dict[str, dict[str, Any] | None] = {
     "nothing but what is certain": {},
     "null everywhere else": None,
@@ -320,13 +370,13 @@ SHAPES: dict[str, dict[str, Any] | None] = {
 }
 
 
-@STORE.needed  # without it, a build that does not say who started it leaves a doubt
+@STORE.needed  # without it, a job that does not say who started it leaves a doubt
 @pytest.mark.parametrize("phase", ["waiting in the worker", "deferred"])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_missing_odd_and_further_fields_do_no_harm(
     shape: str, phase: str, kind: Kind, apify: Emulator, runner: Runner
 ) -> None:
-    task = task_for("deferred")
+    task = task_for(kind, "deferred")
     job_id = runner.run(task()).xcoms[kind.id]
     fields = SHAPES[shape]
     if fields is None:
@@ -335,7 +385,7 @@ def test_missing_odd_and_further_fields_do_no_harm(
     apify.add_fault(Fault("status", status=200, body=body, **kind.get_request, times=None))
     runner.retry()
     runner.max_tries = 2
-    outcome = runner.run_to_end(task_for(phase, retries=2))
+    outcome = runner.run_to_end(task_for(kind, phase, retries=2))
     assert (outcome.state, outcome.error) == ("success", None)
     assert outcome.xcoms["return_value"] == job_id
     jobs_are(kind, "SUCCEEDED")
@@ -364,17 +414,17 @@ def test_a_host_that_cannot_be_reached_fails_the_try_and_says_which_field(
     with Emulator(ssl_certfile=certificate) as other:
         where = other.url if host == "TLS" else host.replace("PORT", apify.url.rpartition(":")[2])
         supervisor.connections["apify_default"].update(host=where, extra='{"allow_http": true, "timeout": 2}')
-        outcome = runner.run_to_end(task_for("starting", retries=1))
+        outcome = runner.run_to_end(task_for(kind, "starting", retries=1))
         assert outcome.state == "up_for_retry"
         assert says in str(outcome.error)
-        assert other.builds == []
+        assert not other.builds and not other.runs
         if host == "TLS":
             assert "Sending again" not in capsys.readouterr().out
             of_sensor = runner.run(kind.sensor("x", retries=1, mode="reschedule", timeout=60))
             assert (of_sensor.state, type(of_sensor.error).__name__) == ("up_for_retry", "ApifyNetworkError")
     supervisor.connections["apify_default"].update(host=apify.url)
     runner.retry()
-    assert runner.run_to_end(task_for("starting", retries=1)).state == "success"
+    assert runner.run_to_end(task_for(kind, "starting", retries=1)).state == "success"
     jobs_are(kind, "SUCCEEDED")
 
 
@@ -385,7 +435,7 @@ def test_a_minute_of_refused_connections(
 ) -> None:
     """Waiting takes it in its stride; a start may need its retry, which begins anew with the minute's patience."""
     kind.seconds = 5
-    task = task_for(phase, retries=1)
+    task = task_for(kind, phase, retries=1)
     with Gate(int(apify.url.rpartition(":")[2])) as gate:
         supervisor.connections["apify_default"]["host"] = gate.url
         if phase == "starting":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from airflow_provider_apify.emulator import Emulator, Fault
-from tests.integration.conftest import sensor, start_build
+from tests.kinds import Kind
 from tests.runner import Runner
 
 
@@ -18,9 +18,8 @@ def test_a_sensor_whose_first_look_fails_passes_all_on_the_same(
     outcome = runner.run_to_end(lambda: kind.sensor(job_id, deferrable=deferrable))
     assert outcome.state == "success"
     assert outcome.xcoms.keys() == {
-        "job_id",
-        "build_number",
-        "actor_id",
+        kind.id,
+        *kind.job_kind.job.announced,
         "summary",
         "stats",
         "return_value",

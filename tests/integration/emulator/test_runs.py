@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -379,6 +380,15 @@ def test_the_storages_of_a_run_are_below_it_too(api: Api) -> None:
     assert record(api, run, "key").json() == 7
 
 
+def test_the_items_of_a_run_may_be_more_or_gone_one_day(api: Api, emulator: Emulator) -> None:
+    run = api.ran("scraper", {"items": 2})
+    emulator.push_items(run["defaultDatasetId"], [{"late": True}])
+    assert [len(item) for item in items(api, run)] == [4, 4, 1]
+    emulator.delete_dataset(run["defaultDatasetId"])
+    assert error(api("GET", f"/actor-runs/{run['id']}/dataset/items")) == (404, "record-not-found")
+    assert api.run(run["id"])["status"] == "SUCCEEDED"
+
+
 # -- room ---------------------------------------------------------------------------------------------------------
 
 
@@ -423,6 +433,26 @@ def test_a_packed_body_is_unpacked(api: Api) -> None:
     headers = {"Content-Encoding": "gzip", "Content-Type": "application/json"}
     answer = api("POST", "/acts/~hello-world/runs", content=gzip.compress(b'{"items": 1}'), headers=headers)
     assert record(api, answer.json()["data"], "INPUT").json() == {"items": 1}
+
+
+@pytest.mark.parametrize(
+    ("encoding", "refusal"),
+    [
+        ("gzip", (400, "invalid-request")),
+        ("br", (400, "invalid-request")),
+        ("zstd", (415, "unsupported-content-encoding")),
+    ],
+)
+def test_a_body_that_cannot_be_unpacked_is_refused(api: Api, encoding: str, refusal: tuple[int, str]) -> None:
+    headers = {"Content-Encoding": encoding}
+    assert error(api("POST", "/acts/~hello-world/runs", content=b"plain", headers=headers)) == refusal
+
+
+def test_without_brotli_the_emulator_says_what_to_install(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "brotli", None)
+    refused = api("POST", "/acts/~hello-world/runs", content=b"x", headers={"Content-Encoding": "br"})
+    assert error(refused) == (415, "unsupported-content-encoding")
+    assert refused.json()["error"]["message"].endswith("pip install brotli")
 
 
 def test_an_input_of_more_than_9_mb_is_refused(api: Api, emulator: Emulator) -> None:
