@@ -111,7 +111,7 @@ $(VENV)/.ui: $(VENV)/.dev
 	@touch $@
 
 .PHONY: scale
-scale: .venv-scale/.done ## Wait for 1000 builds in one triggerer; 200 on Celery, with a triggerer lost; bursts of short builds (30 minutes).
+scale: .venv-scale/.done ## Wait for 1000 builds in one triggerer; 200 on Celery, with a triggerer lost; bursts of short builds; PostgreSQL (30 minutes).
 	@.venv-scale/bin/python -m bench.scale $(PART)
 
 .venv-scale/.done: $(VENV)/.uv pyproject.toml

@@ -1,6 +1,6 @@
 """
-Build Actors on a real Airflow, and show what happens: when all is well, when a build fails, when a worker dies. Then run
-one of them, and bring what it has found into a table.
+Build Actors on a real Airflow, and show what happens: when all is well, when a build fails, when a worker dies. Then
+run one of them, and bring what it has found into a table.
 
 Against the emulator, or with ``APIFY_TOKEN`` and ``ACTOR`` set one build on Apify. Exit codes: 0 all went as it should,
 or with --keep Ctrl-C has ended it; 1 it did not; 2 something is missing or refused; 3 a port is taken; 130 Ctrl-C.

@@ -26,6 +26,7 @@ from rig.local_airflow import LocalAirflow
 DAG_ID, TASK_ID = "apify_nightly_rebuild", "rebuild"
 #: The DAG that runs Actors, and its tasks for the first of them.
 LOAD_DAG_ID, RUN_TASK, FILES_TASK = "apify_run_and_load", "run", "to_files"
+DATABASE = "products.duckdb"
 #: Seconds between two looks at the runs.
 INTERVAL = 0.5
 
@@ -59,10 +60,9 @@ def all_scenes(local: LocalAirflow, screen: Screen, apify: Emulator) -> None:
     delay_answer_to_start(apify)
     runs = [Run(local, screen, actor, style) for actor, style in STYLES.items()]
     good, bad, slow = runs
-    database = local.home / "products.duckdb"
-    build_and_run = chain(build_that_succeeds(good), run_into_a_table(local, screen, database))
+    build_and_run = chain(build_that_succeeds(good), run_into_a_table(local, screen))
     play([build_and_run, build_that_fails(bad), worker_that_is_killed(slow, apify)], screen, LIMIT)
-    show_table(screen, database)
+    show_table(local.home / DATABASE, screen)
 
 
 def one_scene(local: LocalAirflow, screen: Screen, actor: str) -> None:
@@ -96,12 +96,12 @@ class Run:
 
     dag_id, task_key = DAG_ID, TASK_ID
 
-    def __init__(
-        self, local: LocalAirflow, screen: Screen, actor: str, style: str = "green", **conf: str | list[str]
-    ) -> None:
+    def __init__(self, local: LocalAirflow, screen: Screen, actor: str, style: str = "green") -> None:
         self._local, self._screen, self._actor, self._style = local, screen, actor, style
-        known = {"actor": actor} if actor in STYLES else {"own_actor": actor}
-        self.id = local.trigger(self.dag_id, conf or known)
+        self.id = local.trigger(self.dag_id, self._conf())
+
+    def _conf(self) -> dict[str, Any]:
+        return {"actor": self._actor} if self._actor in STYLES else {"own_actor": self._actor}
 
     def say(self, line: str) -> None:
         self._screen.say(line, label=f"{self._actor:13}  ", style=self._style)
@@ -162,6 +162,10 @@ class LoadRun(Run):
 
     dag_id, task_key = LOAD_DAG_ID, f"{RUN_TASK}[0]"
 
+    def _conf(self) -> dict[str, Any]:
+        home = self._local.home
+        return {"actors": [self._actor], "directory": f"file://{home}/items", "database": f"{home}/{DATABASE}"}
+
     def xcom(self, key: str, task_id: str = RUN_TASK) -> Any:
         return self._local.xcom(self.dag_id, self.id, task_id, key, map_index=0)
 
@@ -203,9 +207,8 @@ def worker_that_is_killed(run: Run, apify: Emulator) -> Scene:
     run.say(f"Build id before the kill: {build['id']}, after it: {summary['build_id']}. Starts at Apify: {starts}.")
 
 
-def run_into_a_table(local: LocalAirflow, screen: Screen, database: Path) -> Scene:
-    conf = {"actors": ["~hello-world"], "directory": f"file://{local.home}/items", "database": str(database)}
-    run = LoadRun(local, screen, "~hello-world", **conf)
+def run_into_a_table(local: LocalAirflow, screen: Screen) -> Scene:
+    run = LoadRun(local, screen, "~hello-world")
     run.say(f"Now that it is built, the DAG {LOAD_DAG_ID} runs it.")
     yield from run.until(is_deferred, "a worker starts the run")
     run.say(f"Run {run.xcom('run_id')} scrapes on Apify, and its task is deferred, too.")
@@ -220,7 +223,7 @@ def run_into_a_table(local: LocalAirflow, screen: Screen, database: Path) -> Sce
     run.say(f"Its {written['items']} items went to files, and from there into a table.")
 
 
-def show_table(screen: Screen, database: Path) -> None:
+def show_table(database: Path, screen: Screen) -> None:
     """Show what has come of it all."""
     with duckdb.connect(database, read_only=True) as db:
         table = db.sql("SELECT title, price, url FROM products ORDER BY price, title")

@@ -1,8 +1,8 @@
 """
 Run an Actor, and load what it has found into PostgreSQL, or another SQL database.
 
-The rows go in by Airflow's own SQL provider (*common-sql*). Each row has the id of its
-run's dataset and its number in it as the key, so a retry replaces rows and doubles none.
+The rows go in by Airflow's own SQL provider (*common-sql*). The key of each row is the
+id of its run's dataset and its number in it, so a retry replaces rows and doubles none.
 
 It needs a connection `warehouse`, and the provider of that database, such as
 `apache-airflow-providers-postgres`. The directory for the files must be one that all
@@ -63,7 +63,7 @@ with DAG(
 
     files = ApifyDatasetToObjectStorageOperator(
         task_id="to_files",
-        run_id=run.output,  # type: ignore[arg-type]
+        run_id=run.output,
         target="{{ params.directory }}/{{ task.run_id }}",
         compression="gzip",
         retries=2,
@@ -75,19 +75,20 @@ with DAG(
         manifest = ObjectStoragePath(written["manifest"])
         content = json.loads(manifest.read_text())
 
-        def rows() -> Iterator[tuple[Any, ...]]:
-            number = 0
+        def items() -> Iterator[dict[str, Any]]:
             for file in content["files"]:
                 path = manifest.parent / file["name"]
                 with path.open("rb") as packed, gzip.open(packed, "rt") as lines:
-                    for number, line in enumerate(lines, start=number + 1):
-                        item = json.loads(line)
-                        values = (item.get(name) for name in COLUMNS[2:])
-                        yield content["dataset_id"], number, *values
+                    yield from map(json.loads, lines)
+
+        rows = (
+            (content["dataset_id"], number, *(item.get(name) for name in COLUMNS[2:]))
+            for number, item in enumerate(items())
+        )
 
         BaseHook.get_hook("warehouse").insert_rows(
             "products",
-            rows(),
+            rows,
             target_fields=COLUMNS,
             replace=True,
             replace_index=["dataset_id", "item"],

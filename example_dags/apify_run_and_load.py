@@ -35,6 +35,17 @@ ACTORS = {
     "~fails-half-way": "~fails-half-way: the run fails, and its log says why",
     "~slow-run": "~slow-run: takes six times as long",
 }
+CREATE = """
+CREATE TABLE IF NOT EXISTS products
+    (url VARCHAR, title VARCHAR, price DOUBLE, dataset_id VARCHAR)
+"""
+DELETE = "DELETE FROM products WHERE dataset_id = $dataset_id"
+INSERT = """
+INSERT INTO products SELECT url, title, price, $dataset_id FROM
+    read_json($file, columns={url: 'VARCHAR', title: 'VARCHAR', price: 'DOUBLE'})
+"""
+SUMMARY = "SELECT count(*), arg_min(title, price) FROM products"
+
 products = Asset(name="apify_products", uri="duckdb://apify/products")
 
 with DAG(
@@ -95,7 +106,8 @@ with DAG(
 
     @task(outlets=[products], retries=2, max_active_tis_per_dag=1)
     def load(
-        written: list[dict[str, Any]], params: dict[str, Any] | None = None
+        written: list[dict[str, Any]],
+        params: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Load all files in one transaction. One task: DuckDB has one writer."""
         import duckdb
@@ -106,28 +118,19 @@ with DAG(
         with duckdb.connect(database) as db:
             # So DuckDB reads with the Airflow connection that the address names.
             db.register_filesystem(directory.fs)
-            db.execute(
-                "CREATE TABLE IF NOT EXISTS products"
-                " (url VARCHAR, title VARCHAR, price DOUBLE, dataset_id VARCHAR)"
-            )
+            db.execute(CREATE)
             db.begin()
             for each in written:
                 manifest = ObjectStoragePath(each["manifest"])
                 content = json.loads(manifest.read_text())
                 dataset_id = content["dataset_id"]
-                db.execute("DELETE FROM products WHERE dataset_id = ?", [dataset_id])
+                db.execute(DELETE, {"dataset_id": dataset_id})
                 for file in content["files"]:
                     path = (manifest.parent / file["name"]).path
-                    db.execute(
-                        "INSERT INTO products SELECT url, title, price, ? FROM"
-                        " read_json(?, columns={url: 'VARCHAR', title: 'VARCHAR',"
-                        " price: 'DOUBLE'})",
-                        [dataset_id, f"{manifest.protocol}://{path}"],
-                    )
+                    address = f"{manifest.protocol}://{path}"
+                    db.execute(INSERT, {"dataset_id": dataset_id, "file": address})
             db.commit()
-            rows, cheapest = db.execute(
-                "SELECT count(*), arg_min(title, price) FROM products"
-            ).fetchone()
+            rows, cheapest = db.execute(SUMMARY).fetchall()[0]
         return {"database": str(database), "rows": rows, "cheapest": cheapest}
 
     load(files.output)  # type: ignore[arg-type]
