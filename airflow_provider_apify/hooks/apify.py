@@ -231,7 +231,7 @@ class ApifyHook(BaseHook):
         :param task_input: fields that replace those of the saved input, key by key.
         """
         with configuration():
-            body, content_type = runs.encoded_input("task_input", task_input)
+            body, content_type = runs.encoded_task_input(task_input)
             start = runs.start_run(
                 runs.task_runs(actor_task_id),
                 body=body,

@@ -38,12 +38,18 @@ class LiteralsStayText:
             return content
         try:
             return super().render_template(content, context, env, seen_oids)  # type: ignore[misc]
-        except TemplateError as error:
+        except Exception as error:
+            if not isinstance(content, str):
+                raise  # it is of a text within
             fields: Sequence[str] = self.template_fields  # type: ignore[attr-defined]
             places = (_place(getattr(self, name, None), content, name) for name in fields)
+            what = f"The template in {next(filter(None, places), 'an argument')} cannot be rendered: {error}."
+            if not isinstance(error, (TemplateError, TypeError, ValueError, ArithmeticError)):
+                # Such as a variable or connection that Airflow could not read now.
+                self.log.error("%s", what)  # type: ignore[attr-defined]
+                raise
             raise ApifyConfigurationError(
-                f"The template in {next(filter(None, places), 'an argument')} cannot be rendered: {error}.\nIf it is no"
-                " template, wrap the text: literal(...), from airflow.sdk."
+                f"{what}\nIf it is no template, wrap the text: literal(...), from airflow.providers.common.compat.sdk."
             ) from None
 
 

@@ -57,8 +57,9 @@ class ApifyBuildOperator(JobOperator):
         the build cannot be seen when the time is over, the task tries to see it for up to 60 s more. (templated)
     :param abort_on_kill: abort the unfinished build when the task is cleared, times out, or is marked; values as
         ``wait_for_completion``.
-    :param stream_log: show the build's own log in the task's log while the task waits in a worker, line by line; after
-        a deferral its last 20 lines. Values as ``wait_for_completion``.
+    :param stream_log: show the build's own log in the task's log: line by line while the task waits in a worker; its
+        last 20 lines after a deferral or if the build had ended before. Values as
+        ``wait_for_completion``.
     :param apify_conn_id: Airflow connection of type ``apify``. (templated)
     :raises ApifyBuildFailed: the build did not succeed; with the end of its log. A retry starts a fresh build.
     :raises ApifyJobTimeout: it did not end within ``timeout``.

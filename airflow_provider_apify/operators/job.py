@@ -13,7 +13,7 @@ from airflow_provider_apify import metrics
 from airflow_provider_apify.exceptions import ApifyConfigurationError, ApifyJobTimeout, ApifySupersededError
 from airflow_provider_apify.lifecycle import arguments, outcome
 from airflow_provider_apify.lifecycle.deferral import defer, limits_after, limits_of, resume, summary_after, wait_here
-from airflow_provider_apify.lifecycle.job_log import show_tail, streamed_log
+from airflow_provider_apify.lifecycle.job_log import streamed_log
 from airflow_provider_apify.links.console import ApifyConsoleLink
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ class JobOperator(arguments.LiteralsStayText, BaseOperator):
     failure: ClassVar[type[ApifyJobFailed]]
     #: Whether a job that is aborted is given time to save what it has.
     abort_gracefully: bool = False
+    #: Whether the job's log was shown as it was written.
+    log_streamed: bool = False
 
     template_fields: Sequence[str] = ("wait_for_finish", "timeout", "apify_conn_id")
     operator_extra_links = (ApifyConsoleLink(),)
@@ -81,6 +83,7 @@ class JobOperator(arguments.LiteralsStayText, BaseOperator):
                 constructors=sum("__init__" in vars(each) for each in classes),
                 deferrable=self.deferrable and deferrable is not None,
                 timeout=self.timeout is not None,
+                stream_log=self.stream_log and wait_for_finish is None,
                 **(needs_the_end or {}),
             )
 
@@ -158,7 +161,6 @@ class JobOperator(arguments.LiteralsStayText, BaseOperator):
         with self._hold.during():
             self._read_rendered()
             summary = summary_after(self, context, client, job_id, event)
-            show_tail(self, client, summary)
             return self._finish(context, client, summary, limits_after(self, context, event))
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
