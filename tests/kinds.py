@@ -152,6 +152,10 @@ class Kind:
     def requests(self) -> list[Any]:
         return self.apify.requests
 
+    def started(self, count: int, timeout: float = 10) -> None:
+        """Wait until there are ``count`` jobs."""
+        self.apify.wait_for(lambda _: len(self.jobs) == count, timeout)
+
     def ended(self, count: int = 1) -> None:
         """Wait until ``count`` jobs have ended."""
         self.apify.wait_for(lambda _: sum(status in TERMINAL for status in self.statuses) >= count)

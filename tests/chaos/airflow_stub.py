@@ -46,7 +46,7 @@ class Instance:
     """A task instance as Airflow's database has it, with the moves that the scheduler and users make."""
 
     dag_id: str
-    task_id: str = "build"
+    task_id: str = "task"
     run_id: str = "scheduled__2026-11-23"
     map_index: int = -1
     retries: int = 0
@@ -60,7 +60,7 @@ class Instance:
     past: set[str] = field(default_factory=set)
     xcoms: dict[str, Any] = field(default_factory=dict)
     store: dict[str, Any] = field(default_factory=dict)
-    #: The build that each try has passed on.
+    #: The job that each try has passed on.
     told: dict[int, str] = field(default_factory=dict)
     #: What the worker said when it deferred.
     deferral: dict[str, Any] = field(default_factory=dict)
@@ -189,7 +189,7 @@ class Airflow:
                 which = (dag_id, run_id, task_id, int(query.get("map_index", ["-1"])[0]))
                 for instance in self.instances:
                     if which == (instance.dag_id, instance.run_id, instance.task_id, instance.map_index):
-                        if (method, key) == ("POST", "build_id"):
+                        if method == "POST" and key in ("build_id", "run_id"):
                             instance.told[instance.try_number] = body
                         return _kept(instance.xcoms, method, key, body, key=key)
             case ["GET", "connections" | "variables", _]:

@@ -20,9 +20,9 @@ from typing import Any
 
 import psutil
 
-from airflow_provider_apify.emulator import Emulator
 from rig.waiting import wait_until
 from tests.chaos.airflow_stub import Airflow, Instance
+from tests.kinds import Kind
 from tests.runner import fire, restored
 
 DAGS = Path(__file__).parent / "dags"
@@ -103,7 +103,7 @@ class Task:
     """
     One task instance, driven as scheduler, triggerer and user do.
 
-    :param options: of the operator, or of the sensor if there is a ``build_id`` among them.
+    :param options: of the operator or sensor.
     """
 
     def __init__(self, rig: Rig, instance: Instance, options: dict[str, Any]) -> None:
@@ -139,7 +139,7 @@ class Task:
         return self.instance.state
 
     def waits_for(self, timeout: float = 20) -> str | None:
-        """Wait until the newest try waits for a build, in the worker or deferred; gives its id; ``None``: it ended."""
+        """Wait until the newest try waits for a job, in the worker or deferred; gives its id; ``None``: it ended."""
         worker = self.workers[-1]
 
         def polls() -> bool:
@@ -147,18 +147,18 @@ class Task:
             told = self.instance.told.get(self.instance.try_number, "none")
             return any(
                 request.at >= worker.began and request.path.endswith(told) and "waitForFinish" in request.query
-                for request in self._rig.apify.requests
+                for request in self._rig.kind.requests
             )
 
-        wait_until(lambda: polls() or not worker.exists, "the task waits for its build", timeout, every=0.01)
+        wait_until(lambda: polls() or not worker.exists, "the task waits for its job", timeout, every=0.01)
         if self.instance.state == "deferred" or worker.exists:
             return self.instance.told[self.instance.try_number]
         return None
 
     def finish(self) -> str | None:
-        """Let the build that the newest try comes to wait for succeed; gives the state that the task ends in."""
-        if build_id := self.waits_for():
-            self._rig.apify.finish_build(build_id)
+        """Let the job that the newest try comes to wait for succeed; gives the state that the task ends in."""
+        if job_id := self.waits_for():
+            self._rig.kind.finish(job_id)
         return self.run_to_end()
 
     @property
@@ -167,11 +167,11 @@ class Task:
         return restored(SimpleNamespace(**self.instance.deferral))
 
     @property
-    def build_id(self) -> str | None:
-        """The build that the task has passed on, the same under both names."""
-        xcoms = self.instance.xcoms
-        assert xcoms.get("return_value", xcoms.get("build_id")) == xcoms.get("build_id")
-        return xcoms.get("build_id")
+    def job_id(self) -> str | None:
+        """The job that the task has passed on, the same under both names."""
+        xcoms, name = self.instance.xcoms, self._rig.kind.id
+        assert xcoms.get("return_value", xcoms.get(name)) == xcoms.get(name)
+        return xcoms.get(name)
 
     @property
     def log(self) -> str:
@@ -191,12 +191,12 @@ class Task:
 
 
 class Rig:
-    """An Airflow with its workers, and an Apify."""
+    """An Airflow with its workers, and an Apify whose jobs of one kind its tasks are about."""
 
-    def __init__(self, forkserver: Any, airflow: Airflow, apify: Emulator, folder: Path) -> None:
+    def __init__(self, forkserver: Any, airflow: Airflow, kind: Kind, folder: Path) -> None:
         self.forkserver = forkserver
         self.airflow = airflow
-        self.apify = apify
+        self.kind = kind
         self.folder = folder
         self.tasks: list[Task] = []
 
@@ -204,17 +204,23 @@ class Rig:
         self,
         *,
         dag_id: str = "nightly",
-        task_id: str = "build",
+        task_id: str = "task",
         run_id: str = "scheduled__2026-11-23",
         map_index: int = -1,
         retries: int = 0,
+        waits_for: str | None = None,
         **options: Any,
     ) -> Task:
-        """Make a task that builds ``~hello-world`` and waits for it, if ``options`` do not say otherwise."""
+        """Make a task that starts a job of ``~hello-world`` and waits for it, if ``options`` do not say otherwise.
+
+        :param waits_for: id of a job of somebody else: then it is a sensor.
+        """
         instance = Instance(dag_id=dag_id, task_id=task_id, run_id=run_id, map_index=map_index, retries=retries)
-        options = {"task_id": task_id, "dag_id": dag_id, "retries": retries, **options}
-        if "build_id" not in options:
-            defaults = {"actor_id": "~hello-world", "version": "0.0", "wait_for_completion": True}
+        options = {"kind": self.kind.name, "task_id": task_id, "dag_id": dag_id, "retries": retries, **options}
+        if waits_for:
+            options[self.kind.id] = waits_for
+        else:
+            defaults = {"actor_id": "~hello-world", **self.kind.one_request, "wait_for_completion": True}
             options = {**defaults, "mapped": map_index >= 0, **options}
         self.airflow.instances.append(instance)
         self.tasks.append(task := Task(self, instance, options))

@@ -18,8 +18,11 @@ from airflow.sdk.api.datamodels._generated import BundleInfo, TaskInstance
 from airflow.sdk.execution_time import supervisor
 
 import airflow_provider_apify.operators.build
+import airflow_provider_apify.operators.run
 import airflow_provider_apify.sensors.build
-import airflow_provider_apify.triggers.build  # noqa: F401
+import airflow_provider_apify.sensors.run
+import airflow_provider_apify.triggers.build
+import airflow_provider_apify.triggers.run  # noqa: F401
 
 #: Seconds between heartbeats, by which a worker learns that its task was marked. The setting takes whole ones only.
 HEARTBEAT = 0.25

@@ -24,7 +24,8 @@ from airflow_provider_apify.emulator import Actor, Emulator, Fault
 from airflow_provider_apify.jobs.start import Fingerprint
 from rig.local_airflow import LocalAirflow
 from rig.tables import table
-from tests.rows import TERMINAL, count_builds
+from tests.kinds import TERMINAL
+from tests.rows import count_jobs
 from tests.system.conftest import CANARY, expected_summary
 from tests.system.test_token_stays_inside import places_of
 
@@ -226,7 +227,7 @@ def check_ledger(apify: Emulator, tell: Callable[[int], str]) -> None:
     wrong = {index: ended for index, ended in statuses.items() if {*ended} - {"ABORTED"} != {"SUCCEEDED"}}
     wrong |= {index: ended for index, ended in statuses.items() if ended.count("SUCCEEDED") > 1}
     assert not wrong, "\n".join([str(wrong), *(tell(index) for index in list(wrong)[:5])])
-    count_builds(BUILDS, sum(ended.count("SUCCEEDED") for ended in statuses.values()))
+    count_jobs(BUILDS, sum(ended.count("SUCCEEDED") for ended in statuses.values()))
 
 
 def check_xcoms(apify: Emulator, airflow: LocalAirflow, tell: Callable[[int], str]) -> None:

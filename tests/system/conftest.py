@@ -21,12 +21,14 @@ import pytest
 from airflow_provider_apify.emulator import Actor, Emulator
 from airflow_provider_apify.emulator.call import RequestRecord
 from rig.local_airflow import LocalAirflow
+from tests.kinds import Builds
+from tests.rows import jobs_are
 
 ROOT = Path(__file__).resolve().parents[2]
 
 #: The token that must appear nowhere.
 CANARY = "apify_api_CANARY0aVtGzQ7yXk2mW9sPdL4hNcR"
-#: Seconds that a build takes, but for ``endless`` builds, which take until the test ends them.
+#: Seconds that a build or run takes, but for those of ``endless``, which take until the test ends them.
 BUILD_SECONDS = 2.0
 
 #: Whether the test has failed so far.
@@ -53,7 +55,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def apify_server() -> Iterator[Emulator]:
-    with Emulator(token=CANARY, build_seconds=BUILD_SECONDS, memory_mbytes=4096 * 1000) as emulator:
+    with Emulator(
+        token=CANARY, build_seconds=BUILD_SECONDS, run_seconds=BUILD_SECONDS, memory_mbytes=4096 * 1000
+    ) as emulator:
         yield emulator
 
 
@@ -115,14 +119,18 @@ def earlier_requests() -> list[RequestRecord]:
 def apify(apify_server: Emulator, airflow: LocalAirflow, earlier_requests: list[RequestRecord]) -> Iterator[Emulator]:
     """Apify without builds, requests and faults of earlier tests."""
     apify_server.reset()
-    apify_server.token, apify_server.build_seconds = CANARY, BUILD_SECONDS
+    apify_server.token = CANARY
+    apify_server.build_seconds = apify_server.run_seconds = BUILD_SECONDS
     for name in ("endless", "late", "slow-to-answer"):
-        apify_server.add_actor(Actor(name=name, build_seconds=3600))
+        apify_server.add_actor(Actor(name=name, build_seconds=3600, run_seconds=3600))
     yield apify_server
     earlier_requests += apify_server.requests
     for build in apify_server.builds:
         if not build["finishedAt"]:
             apify_server.finish_build(build["id"], status="ABORTED")
+    for run in apify_server.runs:
+        if not run["finishedAt"]:
+            apify_server.finish_run(run["id"], status="ABORTED")
 
 
 @pytest.fixture
@@ -162,6 +170,11 @@ def start(airflow: LocalAirflow, request: pytest.FixtureRequest) -> Iterator[Cal
                 print(f"--- {dag_id}, {key}, try {task['try_number']}: {task['state']}\n{airflow.log_end(task)}")
         if airflow.run_state(dag_id, run) not in ("success", "failed"):
             airflow.mark_run(dag_id, run, "failed")
+
+
+def builds_are(apify: Emulator, *expected: str, timeout: float = 60) -> None:
+    """Wait until there are exactly these builds, oldest first."""
+    jobs_are(Builds(apify), *expected, timeout=timeout)
 
 
 def finish(apify: Emulator, build_id: str | None = None) -> None:

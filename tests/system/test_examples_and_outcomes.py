@@ -8,8 +8,8 @@ import pytest
 
 from airflow_provider_apify.emulator import Emulator
 from rig.local_airflow import LocalAirflow
-from tests.rows import builds_are, count_builds
-from tests.system.conftest import expected_summary
+from tests.rows import count_jobs
+from tests.system.conftest import builds_are, expected_summary
 
 
 def rebuild(run: str) -> tuple[str, str, str]:
@@ -141,4 +141,4 @@ def test_sensors_end_alike(dag_id: str, airflow: LocalAirflow, apify: Emulator, 
     assert "npm ERR! 404" in log
     reads = [request for request in apify.requests if request.path.endswith(f"{summary['build_id']}/log")]
     assert len(reads) == 1, "a sensor's failure is final, in spite of the retries"
-    count_builds(2, len(by_id))
+    count_jobs(2, len(by_id))

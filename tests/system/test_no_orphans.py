@@ -14,8 +14,7 @@ import pytest
 from airflow_provider_apify.emulator import Emulator, Fault
 from rig.local_airflow import LocalAirflow
 from rig.waiting import wait_until
-from tests.rows import builds_are
-from tests.system.conftest import aborts, build_of, finish, finish_all, long_polls, seconds
+from tests.system.conftest import aborts, build_of, builds_are, finish, finish_all, long_polls, seconds
 
 #: Seconds from a task's end, as Airflow says it, to that of its build: the worker hears of it at its next heartbeat.
 IN_WORKER, DEFERRED = 7, 30

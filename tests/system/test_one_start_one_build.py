@@ -11,8 +11,7 @@ import psutil
 from airflow_provider_apify.emulator import Actor, Emulator, Fault
 from rig.local_airflow import LocalAirflow
 from rig.waiting import wait_until
-from tests.rows import builds_are
-from tests.system.conftest import aborts, build_of, finish, finish_all, frozen, long_polls
+from tests.system.conftest import aborts, build_of, builds_are, finish, finish_all, frozen, long_polls
 
 
 def start_in_flight(seconds: float) -> Fault:

@@ -18,8 +18,7 @@ from cryptography.fernet import Fernet, InvalidToken
 from airflow_provider_apify.emulator import Emulator, Fault
 from airflow_provider_apify.emulator.call import RequestRecord
 from rig.local_airflow import LocalAirflow
-from tests.rows import builds_are
-from tests.system.conftest import CANARY, finish, long_polls
+from tests.system.conftest import CANARY, builds_are, finish, long_polls
 
 
 def places_of(secret: str, airflow: LocalAirflow, requests: Iterable[RequestRecord]) -> list[str]:

@@ -19,8 +19,7 @@ import pytest
 from airflow_provider_apify.emulator import Emulator
 from rig.local_airflow import LocalAirflow
 from rig.waiting import wait_until
-from tests.rows import builds_are
-from tests.system.conftest import build_of, finish, frozen, long_polls, seconds
+from tests.system.conftest import build_of, builds_are, finish, frozen, long_polls, seconds
 
 DAG = "watched"
 MAPPED = range(3)
