@@ -152,6 +152,13 @@ class ApifyTooFewItemsFinal(ApifyTooFewItems, AirflowFailException):
     """The same, seen by a sensor: Airflow fails the task at once."""
 
 
+class ApifyTagConflictError(ApifyException, AirflowFailException):
+    """
+    Somebody else has moved the tag that was to be moved. Not retried: a retry would move it from the build that the
+    other release has just put it on.
+    """
+
+
 class ApifyJobTimeout(ApifyException):
     """The job did not end within the task's ``timeout``. Not Apify's own ``TIMED-OUT``. Retryable."""
 
