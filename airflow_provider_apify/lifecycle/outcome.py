@@ -49,7 +49,7 @@ def finish(task: Any, context: Context, client: Client, summary: dict[str, Any])
     show_tail(task, client, summary)
     task.check_result(client, summary)
     task.log.info("%s", line_of_end(task.job_kind, summary))
-    _fill_asset_events(task, context, summary)
+    fill_asset_events(task, context, summary)
 
 
 def _failed(task: Any, client: Client, summary: dict[str, Any]) -> ApifyJobFailed:
@@ -87,7 +87,8 @@ def line_of_end(kind: JobKind[Job], summary: Mapping[str, Any]) -> str:
     return f"{words} The tag {summary['tag']!r} is on it." if summary.get("tag_seen") else words
 
 
-def _fill_asset_events(task: Any, context: Context, summary: dict[str, Any]) -> None:
+def fill_asset_events(task: Any, context: Context, summary: dict[str, Any]) -> None:
+    """Give the events of a task's outlets the summary as ``extra``."""
     for outlet in task.outlets:
         if isinstance(outlet, Asset):
             context["outlet_events"][outlet].extra = dict(summary)

@@ -128,15 +128,16 @@ class JobOperator(arguments.LiteralsStayText, BaseOperator):
                 # It comes from a list, whose items do not say so.
                 job = client.get(self.job_kind, job.id)
             limits = limits_of(self, begun=begun, known=time.time())
-            metrics.count(self.job_kind, "adopted" if started.adopted else "started", context["ti"], job.act_id)
+            what = "reused" if started.reused else "adopted" if started.adopted else "started"
+            metrics.count(self.job_kind, what, context["ti"], job.act_id)
             outcome.announce(self, context, job.summary())
             self.log.info(
                 "%s %s %s of %s%s: %s",
-                "Continuing with" if started.adopted else "Started",
+                {"reused": "Reusing", "adopted": "Continuing with", "started": "Started"}[what],
                 self.job_kind.name,
                 job,
                 attempt.subject,
-                ", which this task had started before" if started.adopted else "",
+                {"reused": ", none is started", "adopted": ", which this task had started before"}.get(what, ""),
                 job.console_url,
             )
             if not job.is_terminal:
