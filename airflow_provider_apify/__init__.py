@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from airflow_provider_apify.hooks.apify import ApifyHook
     from airflow_provider_apify.operators.build import ApifyBuildOperator
     from airflow_provider_apify.operators.run import ApifyRunActorOperator, ApifyRunTaskOperator
+    from airflow_provider_apify.operators.tag import ApifyTagBuildOperator
     from airflow_provider_apify.sensors.build import ApifyBuildSensor
     from airflow_provider_apify.sensors.run import ApifyRunSensor
     from airflow_provider_apify.transfers.dataset_to_object_storage import ApifyDatasetToObjectStorageOperator
@@ -27,6 +28,7 @@ __all__ = [
     "ApifyRunSensor",
     "ApifyRunTaskOperator",
     "ApifyRunTrigger",
+    "ApifyTagBuildOperator",
     "__version__",
 ]
 
@@ -40,6 +42,7 @@ _HOMES = {
     "ApifyRunSensor": "sensors.run",
     "ApifyRunTaskOperator": "operators.run",
     "ApifyRunTrigger": "triggers.run",
+    "ApifyTagBuildOperator": "operators.tag",
     "__version__": "_version",
 }
 

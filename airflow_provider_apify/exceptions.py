@@ -160,6 +160,13 @@ class ApifyTargetError(ApifyException):
     """Files cannot be written, or there are others in their place. Retryable."""
 
 
+class ApifyTagConflictError(ApifyException, AirflowFailException):
+    """
+    Somebody else has moved the tag that was to be moved. Not retried: a retry would move it from the build that the
+    other release has just put it on.
+    """
+
+
 class ApifyJobTimeout(ApifyException):
     """The job did not end within the task's ``timeout``. Not Apify's own ``TIMED-OUT``. Retryable."""
 

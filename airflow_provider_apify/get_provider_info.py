@@ -16,7 +16,11 @@ def get_provider_info() -> dict:  # type: ignore[type-arg]
         "operators": [
             {
                 "integration-name": "Apify",
-                "python-modules": ["airflow_provider_apify.operators.build", "airflow_provider_apify.operators.run"],
+                "python-modules": [
+                    "airflow_provider_apify.operators.build",
+                    "airflow_provider_apify.operators.run",
+                    "airflow_provider_apify.operators.tag",
+                ],
             }
         ],
         "sensors": [

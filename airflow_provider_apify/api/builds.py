@@ -13,6 +13,9 @@ from airflow_provider_apify.api import fields
 from airflow_provider_apify.api.endpoints import Start, actor_path, check_wait, is_unicode, parameters
 from airflow_provider_apify.api.job import Job, JobKind
 
+#: The tag that runs take when none is named.
+LATEST = "latest"
+
 _VERSION = r"([0-9]|[1-9][0-9])\.([0-9]|[1-9][0-9])"
 
 
@@ -126,6 +129,8 @@ class Actor:
     versions: tuple[ActorVersion, ...] = ()
     #: By tag.
     tagged_builds: dict[str, TaggedBuild] = field(default_factory=dict)
+    #: Tag or number of the build that runs take when they name none.
+    default_build: str | None = None
 
     @classmethod
     def from_api(cls, data: object) -> Actor:
@@ -151,11 +156,13 @@ class Actor:
                 for tag, item in (fields.mapping(data, "taggedBuilds") or {}).items()
                 if isinstance(item, Mapping) and (build_id := fields.text(item, "buildId"))
             },
+            default_build=fields.text(fields.mapping(data, "defaultRunOptions") or {}, "build"),
         )
 
 
-#: The tag that runs take when none is named.
-_LATEST = "latest"
+def version_of(build: Job) -> str | None:
+    """Give the version that a build is of, by its number."""
+    return build.build_number.rpartition(".")[0] if build.build_number else None
 
 
 def version_to_build(actor: Actor, tag: str | None) -> tuple[str, str]:
@@ -188,7 +195,7 @@ def version_to_build(actor: Actor, tag: str | None) -> tuple[str, str]:
 def _choose(versions: Sequence[ActorVersion]) -> tuple[ActorVersion | None, str]:
     if len(versions) == 1:
         return versions[0], "it is the only version"
-    latest = [version for version in versions if version.build_tag == _LATEST]
+    latest = [version for version in versions if version.build_tag == LATEST]
     if latest:
         return (latest[0] if len(latest) == 1 else None), "its build tag is latest"
     untagged = [version for version in versions if not version.build_tag]
@@ -197,3 +204,18 @@ def _choose(versions: Sequence[ActorVersion]) -> tuple[ActorVersion | None, str]
 
 def _listed(versions: Sequence[ActorVersion]) -> str:
     return ", ".join(f"{item.version_number!r} (build tag {item.build_tag or 'none'})" for item in versions)
+
+
+def is_reusable(build: Build, version: str, *, since: float) -> bool:
+    """Whether a build has succeeded, is of ``version``, and began after ``since``: epoch seconds by Apify's clock."""
+    return (
+        build.is_succeeded
+        and version_of(build) == version
+        and build.started_at is not None
+        and build.started_at.timestamp() > since
+    )
+
+
+def build_tag(actor: Actor, version: str | None) -> str | None:
+    """Give the build tag of a version."""
+    return next((each.build_tag for each in actor.versions if each.version_number == version), None)

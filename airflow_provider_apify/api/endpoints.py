@@ -28,7 +28,7 @@ _TASK_PAGE = (
 )
 _STORE_PAGE = r"(?ai)(?:https?://)?(?:www\.)?apify\.com/(?!store/)([\w.-]+)/([\w.-]+)(?:[/?#].*)?"
 _ADDRESS = r"(?i)[a-z]+://|([a-z]+\.)?apify\.com(/|$)"
-_BUILD_NUMBER = r"(?a)\d+\.\d+\.\d+"
+BUILD_NUMBER = r"(?a)\d+\.\d+\.\d+"
 #: A path that no library changes before it goes on the wire.
 _PATH = r"[A-Za-z0-9._~!$&'()*+,;=:@%/-]+"
 #: What is left of an argument that a template or another task did not give.
@@ -70,6 +70,11 @@ class Request(NamedTuple):
     def wait(self) -> int:
         """Seconds that the server may hold its answer back."""
         return int(dict(self.query).get("waitForFinish", 0))
+
+    @property
+    def is_record(self) -> bool:
+        """Whether it gets a record, which may lie elsewhere."""
+        return self.method == "GET" and re.search(r"/records/[^/]+$", self.path) is not None
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"
@@ -207,7 +212,7 @@ def check_job_id(kind: JobKind[Job], job_id: object) -> str:
     text, noun = _stripped(job_id), kind.name
     if text in _NOTHING:
         why = f". Does the task that starts the {noun} push its id?"
-    elif re.match(_ADDRESS, text) or re.fullmatch(_BUILD_NUMBER, text):
+    elif re.match(_ADDRESS, text) or re.fullmatch(BUILD_NUMBER, text):
         why = f". Apify finds {noun}s by id, not by number: neither a number nor a page's address will do."
     elif not _is_segment(text):
         why = ""

@@ -7,6 +7,8 @@ import re
 from enum import Enum
 from typing import NamedTuple
 
+from airflow_provider_apify.api import fields
+
 #: Longest message of Apify's that is repeated in ours, in characters.
 MESSAGE_LIMIT = 2000
 
@@ -247,11 +249,7 @@ def _error_of(body: bytes) -> tuple[str | None, str, str]:
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None, "", ""
     approval_url = data.get("approvalUrl") if isinstance(data, dict) else None
-    if not (isinstance(approval_url, str) and re.fullmatch(r"https?://\S{1,500}", approval_url)):
+    if not (isinstance(approval_url, str) and re.fullmatch(r"https?://[!-~]{1,500}", approval_url)):
         approval_url = ""
-    return _folded(type_)[:100] or None, _folded(message)[:MESSAGE_LIMIT], approval_url
-
-
-def _folded(text: object) -> str:
-    """Give a text on one line, whatever came over the wire."""
-    return " ".join(text.split()) if isinstance(text, str) else ""
+    type_, message = (fields.line(each if isinstance(each, str) else None) for each in (type_, message))
+    return type_[:100] or None, message[:MESSAGE_LIMIT], approval_url

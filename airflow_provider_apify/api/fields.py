@@ -8,6 +8,16 @@ from typing import Any
 from pendulum import UTC, DateTime
 
 
+def line(text: str | None) -> str:
+    """Give a text on one line, without characters that a terminal would not show but act on."""
+    return printable(" ".join((text or "").split()))
+
+
+def printable(text: str) -> str:
+    """Give a text without characters that a terminal would not show but act on, such as those that begin escapes."""
+    return text if text.isprintable() else "".join(each for each in text if each.isprintable() or each in "\t\n")
+
+
 def text(data: Mapping[str, Any], key: str) -> str | None:
     value = data.get(key)
     return value if isinstance(value, str) else None

@@ -10,7 +10,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_provider_apify.api import fields
-from airflow_provider_apify.api.endpoints import Start, actor_path, actor_task_path, check_wait, is_unicode, parameters
+from airflow_provider_apify.api.endpoints import (
+    BUILD_NUMBER,
+    Start,
+    actor_path,
+    actor_task_path,
+    check_wait,
+    is_unicode,
+    parameters,
+)
 from airflow_provider_apify.api.job import Job, JobKind
 
 #: Largest input that Apify takes, in bytes (https://docs.apify.com/api/v2, error request-too-large).
@@ -21,7 +29,6 @@ JSON_TYPE = "application/json"
 
 #: Longest status message that a summary keeps, in characters: an Actor writes what it likes.
 _STATUS_MESSAGE_LIMIT = 1000
-_BUILD_NUMBER = r"(?a)\d+\.\d+\.\d+"
 
 
 @dataclass(frozen=True)
@@ -146,6 +153,10 @@ def encoded_input(name: str, value: object, content_type: str | None = None) -> 
     """
     if value is None:
         return None, None
+    if content_type is not None and not re.fullmatch(r"[\w.+-]+/[\w.+-]+[ -~]*", content_type, re.ASCII):
+        raise ValueError(
+            f"content_type must be such as 'text/plain' or 'text/plain; charset=utf-8'; got {content_type!r}"
+        )
     if isinstance(value, (str, bytes)):
         body = value.encode() if isinstance(value, str) else value
         if content_type is None and not _is_json(body):
@@ -168,6 +179,18 @@ def encoded_input(name: str, value: object, content_type: str | None = None) -> 
             " key-value store, with ApifyHook.request(), and give the Actor its key."
         )
     return body, content_type or JSON_TYPE
+
+
+def encoded_task_input(value: object) -> tuple[bytes | None, str | None]:
+    """
+    Give the body and the Content-Type of what replaces fields of an Apify task's saved input.
+
+    :raises ValueError: it is no object, or cannot be sent.
+    """
+    body, content_type = encoded_input("task_input", value)
+    if body is not None and not body.lstrip().startswith(b"{"):
+        raise ValueError(f"task_input must be a dict, or text that is a JSON object; got {type(value).__name__}")
+    return body, content_type
 
 
 def check_build(build: object) -> str | None:
@@ -193,7 +216,7 @@ def check_memory(memory_mbytes: object) -> int | None:
 
 def is_build_number(build: str | None) -> bool:
     """Whether ``build`` names one build for good; a tag moves."""
-    return build is not None and re.fullmatch(_BUILD_NUMBER, build) is not None
+    return build is not None and re.fullmatch(BUILD_NUMBER, build) is not None
 
 
 def _whole(value: object, name: str, unit: str, *, least: int) -> int | None:
@@ -221,4 +244,5 @@ def _is_json(body: bytes) -> bool:
 
 
 def _one_line(text: str | None) -> str:
-    return " ".join((text or "").split())[:_STATUS_MESSAGE_LIMIT]
+    """Give what an Actor says on one line, without the queries of addresses, which may be signed."""
+    return re.sub(r"(?<=://)([^\s?]+)\?\S+", r"\1?***", fields.line(text))[:_STATUS_MESSAGE_LIMIT]

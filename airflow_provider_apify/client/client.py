@@ -16,7 +16,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow_provider_apify.api import endpoints
+from airflow_provider_apify.api import endpoints, fields
 from airflow_provider_apify.api.endpoints import MAX_WAIT_SECONDS, PAGE_LIMIT, Request, Start
 from airflow_provider_apify.api.errors import AUTHENTICATION, NOT_FOUND, ApiError, first_line, may_repeat
 from airflow_provider_apify.api.job import J, JobKind
@@ -40,7 +40,7 @@ _IMPATIENT_TIMEOUT, _IMPATIENT_PAUSE = 1.2, 0.5
 #: Longest line of a log that is kept, in bytes, on average over the lines asked for.
 _LINE_BYTES = 2000
 #: Longest time in seconds in which a log that is streamed may say nothing.
-_LOG_SILENCE = 600.0
+_LOG_SILENCE = 60.0
 
 
 class Client:
@@ -227,7 +227,7 @@ class Client:
         with configuration():
             request = endpoints.get_job_log(kind, job_id)
         tail = self._retrying(request, attempts, lambda transport: transport.tail(request, lines * _LINE_BYTES))
-        text = tail.decode(errors="replace").replace(self.settings.token, "***")
+        text = fields.printable(tail.decode(errors="replace").replace(self.settings.token, "***"))
         return "\n".join([line for line in text.splitlines() if line.strip()][-lines:])
 
     def log_stream(self, kind: JobKind[J], job_id: str) -> Iterator[bytes]:

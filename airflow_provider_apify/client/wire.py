@@ -54,29 +54,38 @@ def headers(request: Request, fingerprint: object = "") -> dict[str, str]:
     return {**given, "Content-Type": request.content_type} if request.content_type else given
 
 
-def is_encrypted_or_local(address: str) -> bool:
-    """Whether what is sent to ``address`` can be read by nobody on the way."""
+def may_redirect(base_url: str, address: str) -> bool:
+    """Whether a record may lie at ``address``: over https; over http only where both are this machine."""
     try:
-        parts = urlsplit(address)
-        return bool(parts.hostname) and (
-            parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or ""))
-        )
+        parts, base = urlsplit(address), urlsplit(base_url)
+        if not parts.hostname or parts.scheme not in ("http", "https"):
+            return False
+        return parts.scheme == "https" or (is_loopback(parts.hostname) and is_loopback(base.hostname or ""))
     except ValueError:
         return False
+
+
+def no_record(request: Request, why: str) -> errors.ApiError:
+    """Give the error for a record that is not read, and never will be; its signed address goes into no message."""
+    return errors.ApiError(f"The answer to {request} is not read: {why}.", errors.INVALID_REQUEST)
 
 
 def read(request: Request, status: int, headers: Mapping[str, str], body: bytes, token: str) -> Any:
     """
     Give what the answer to ``request`` holds, as its :class:`Answer` says.
 
-    :param token: what no exception may hold, in case a proxy quotes the request.
+    :param token: what nothing of an answer may hold that becomes an exception or a job: a proxy may quote the request,
+        and an Actor knows a token, too.
     :raises ApiError: the answer is an error, or is not what the API sends.
     """
     if 300 <= status < 400:
         raise errors.unreadable(str(request), status, "it redirects elsewhere, which API calls do not follow")
-    if not 200 <= status < 300:
+    if not 200 <= status < 300 or request.answer is Answer.DATA:
         body = body.replace(token.encode(), b"***")
+    if not 200 <= status < 300:
         raise errors.from_answer(str(request), status, body, seconds_of(headers.get("Retry-After")))
+    if len(body) > BODY_LIMIT and request.is_record:
+        raise no_record(request, f"the record is larger than {BODY_LIMIT} bytes")
     if len(body) > BODY_LIMIT:
         raise errors.unreadable(str(request), status, f"it is larger than {BODY_LIMIT} bytes")
     if request.answer is Answer.RECORD:

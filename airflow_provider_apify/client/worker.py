@@ -14,7 +14,7 @@ import requests
 import urllib3.exceptions
 from requests.auth import AuthBase
 
-from airflow_provider_apify.api.endpoints import Answer, Request
+from airflow_provider_apify.api.endpoints import Request
 from airflow_provider_apify.api.errors import NETWORK, ApiError, Repeat, unreadable
 from airflow_provider_apify.client import wire
 from airflow_provider_apify.client.settings import Settings
@@ -117,24 +117,24 @@ class SyncTransport:
         except requests.RequestException as error:
             raise _network_error(request, error) from None
         except ValueError:  # requests reads where it redirects to
-            raise unreadable(str(request), 302, "it redirects to an address that is not https") from None
+            raise wire.no_record(request, "it redirects to something that is no address") from None
         except OSError:  # requests finds no ca_bundle any more
             raise wire.no_answer(request, "request", sent=False) from None
         self.clock_offset = wire.clock_offset(response.headers.get("Date"))
         hops = 0
-        while response.is_redirect and request.method == "GET" and request.answer in (Answer.ANY, Answer.RECORD):
+        while response.is_redirect and request.is_record:
             with response:
                 hops += 1
                 if hops > _MOST_HOPS:
-                    raise unreadable(str(request), 302, f"it redirects more than {_MOST_HOPS} times")
+                    raise wire.no_record(request, f"it redirects more than {_MOST_HOPS} times")
                 address = response.headers["Location"]
             response = self._stored(request, address)
         return response
 
     def _stored(self, request: Request, address: str) -> requests.Response:
         """Get a record from where Apify has put it: the address is signed, so it goes into no message."""
-        if not wire.is_encrypted_or_local(address):
-            raise unreadable(str(request), 302, "it redirects to an address that is not https")
+        if not wire.may_redirect(self.settings.base_url, address):
+            raise wire.no_record(request, "it redirects to an address that is not https")
         try:
             return self._session.get(
                 address,

@@ -38,6 +38,7 @@ class Actor:
     :param outcome: the status its builds end with, one of ``TERMINAL_STATUSES``.
     :param build_seconds: how long its builds take, READY included; ``None``: ``slowness`` times the emulator's.
     :param slowness: see ``build_seconds``.
+    :param default_build: tag or number of the build that its runs take when they name none.
     :param built_before: whether each version was built before the emulator started, so that it can be run at once.
     :param run_outcome: the status its runs end with.
     :param run_seconds: how long its runs take, READY included; ``None``: ``run_slowness`` times the emulator's.
@@ -56,6 +57,7 @@ class Actor:
     outcome: str = "SUCCEEDED"
     build_seconds: float | None = None
     slowness: float = 1.0
+    default_build: str = DEFAULT_BUILD_TAG
     built_before: bool = True
     run_outcome: str = "SUCCEEDED"
     run_seconds: float | None = None
@@ -160,8 +162,7 @@ async def update_actor(call: WithToken, request: Request, actor_id: str) -> Resp
     if not isinstance(tags, dict):
         raise ApiError(400, "invalid-request", "The request body must be a JSON object, and so must taggedBuilds")
     tagged = {tag: None if wanted is None else _taggable(call, actor_state, wanted) for tag, wanted in tags.items()}
-    for tag, build in tagged.items():
-        actor_state.tag(tag, build)
+    call.world.builds.set_tags(actor_state, tagged)
     actor_state.title = body.get("title", actor_state.title)
     actor_state.description = body.get("description", actor_state.description)
     actor_state.modified_at = time.time()
@@ -208,7 +209,7 @@ def actor_object(actor_state: ActorState) -> dict[str, Any]:
         "isDeprecated": False,
         "deploymentKey": f"ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABAQ{actor_state.id} apify@emulator",
         "versions": _version_objects(actor_state),
-        "defaultRunOptions": DEFAULT_RUN_OPTIONS,
+        "defaultRunOptions": {**DEFAULT_RUN_OPTIONS, "build": actor_state.actor.default_build},
         "exampleRunInput": {"body": '{ "helloWorld": 123 }', "contentType": "application/json; charset=utf-8"},
         "taggedBuilds": {
             tag: {

@@ -134,6 +134,18 @@ class Builds(Jobs[Build]):
             else:
                 self._move_tag(build, build.tag)
 
+    def set_tags(self, actor_state: ActorState, tagged: dict[str, Build | None]) -> None:
+        """Give tags to builds, or to none, all at once, as soon as tags move."""
+
+        def set_them() -> None:
+            for tag, build in tagged.items():
+                actor_state.tag(tag, build)
+
+        if seconds := self._world.settings.tag_seconds:
+            asyncio.get_running_loop().call_later(seconds, set_them)
+        else:
+            set_them()
+
     def delete(self, build: Build) -> None:
         """Forget a build in whatever state, with the tags that point to it."""
         tagged = build.actor_state.tagged

@@ -135,7 +135,7 @@ class Runs(Jobs[Run]):
         :raises ApiError: its build cannot be run, its input or its cost limit is refused, or the account has no room.
         """
         world, actor = self._world, actor_state.actor
-        options = options.over(DEFAULT_OPTIONS)
+        options = options.over(replace(DEFAULT_OPTIONS, build=actor.default_build))
         build = world.builds.to_run(actor_state, str(options.build))
         _check_charge(actor, options.max_total_charge_usd)
         run_input = checked(run_input, actor.input_schema)

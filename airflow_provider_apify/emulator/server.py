@@ -62,7 +62,7 @@ class Emulator:
     :param cost_seconds: how long after a run's end the cost of the events that it charged is behind.
     :param full_lists: whether items of lists show all that Apify's definition allows. By default they show what
         recorded ones do: not the ``User-Agent`` of who started a job, for example.
-    :param tag_seconds: how long after a build's success its tag moves to it.
+    :param tag_seconds: how long after a build's success its tag moves to it, and after a request that sets tags.
     :param items_seconds: how long after a push to a dataset its items can be read.
     :param item_count_seconds: how long after a push a dataset's ``itemCount`` and the header of the total have it.
     :param gzip: whether items of datasets are sent with gzip to whoever accepts it.

@@ -33,7 +33,7 @@ class Settings:
     :param cost_seconds: how long after a run's end the cost of the events that it charged is behind.
     :param full_lists: whether list items show all that the definition allows, or as little as recorded ones.
     :param clock_offset: seconds by which the platform's clock is ahead of this machine's.
-    :param tag_seconds: how long after a build's success its tag moves to it.
+    :param tag_seconds: how long after a build's success its tag moves to it, and after a request that sets tags.
     :param items_seconds: how long after a push its items can be read.
     :param item_count_seconds: how long after a push a dataset's counter has its items.
     :param gzip: whether items are sent with gzip to whoever accepts it.

@@ -14,7 +14,7 @@ from airflow_provider_apify.api.builds import BUILD, Actor, Build
 from airflow_provider_apify.api.job import J, JobKind
 from airflow_provider_apify.api.runs import RUN, Run
 from airflow_provider_apify.api.storages import Names
-from airflow_provider_apify.client import items
+from airflow_provider_apify.client import items, tags
 from airflow_provider_apify.client.client import Client
 from airflow_provider_apify.client.failures import configuration
 from airflow_provider_apify.client.settings import Source
@@ -22,6 +22,8 @@ from airflow_provider_apify.exceptions import ApifyNotFoundError
 
 if TYPE_CHECKING:
     from airflow.sdk.types import Logger
+
+    from airflow_provider_apify.api.tags import TagMove
 
 
 class ApifyHook(BaseHook):
@@ -153,6 +155,46 @@ class ApifyHook(BaseHook):
         """
         return self._log_tail(BUILD, build_id, tail_lines)
 
+    def tag_build(
+        self,
+        actor_id: str,
+        tag: str,
+        *,
+        build_id: str | None = None,
+        build_number: str | None = None,
+        expected_build_id: str | None = None,
+        keep_previous_as: str | None = "previous",
+    ) -> TagMove:
+        """
+        Move a tag to a build, and keep the build that had it under another one (``PUT /v2/acts/:actorId``).
+
+        Both tags are set by one request, after the tag was read where it is expected, and read back until Apify shows
+        it, for 15 s at most. Nothing is sent if the tag is on the build already: then the other tag stays, too. Warns
+        of unfinished builds that may take the tag when they end.
+
+        :param actor_id: id, ``user~name``, ``user/name`` or, for an own Actor, ``~name``.
+        :param tag: such as ``latest``.
+        :param build_id: the build that is to get it. It must have succeeded.
+        :param build_number: the same by number, such as ``"0.1.5"``. Costs a request more if the build has no tag.
+        :param expected_build_id: the build that has the tag now. ``None``: whichever has it when this begins.
+        :param keep_previous_as: tag for the build that had ``tag`` before; ``None``: it keeps none.
+        :return: where the tag is, and which build had it before.
+        :raises ApifyTagConflictError: the tag is not where it is expected, or somebody else moved it meanwhile.
+        :raises ApifyConfigurationError: an argument cannot be used; the build is unfinished, did not succeed or is of
+            another Actor; or ``tag`` is ``latest``, and the Actor's default build is a number.
+        :raises ApifyApiError: a request failed; or Apify has accepted the move, and does not show it.
+        """
+        return tags.move_tag(
+            self._client,
+            self.log,
+            actor_id,
+            tag,
+            build_id=build_id,
+            build_number=build_number,
+            expected_build_id=expected_build_id,
+            keep_previous_as=keep_previous_as,
+        )
+
     # -- runs -----------------------------------------------------------------------------------------------------
 
     def start_actor_run(
@@ -231,7 +273,7 @@ class ApifyHook(BaseHook):
         :param task_input: fields that replace those of the saved input, key by key.
         """
         with configuration():
-            body, content_type = runs.encoded_input("task_input", task_input)
+            body, content_type = runs.encoded_task_input(task_input)
             start = runs.start_run(
                 runs.task_runs(actor_task_id),
                 body=body,

@@ -137,8 +137,8 @@ class Calls(Protocol):
 
     kind: JobKind[Job]
 
-    def prepare(self) -> object:
-        """Find out what the request takes."""
+    def prepare(self) -> Job | None:
+        """Find out what the request takes; or give a job of somebody else's that will do, so that none is started."""
 
     def intend(self, unsure: bool, /) -> object:
         """Write down, for later tries, that a job is about to be started; ``unsure``: as in :class:`Remembered`."""
@@ -180,11 +180,13 @@ class Started(NamedTuple):
 
     :param adopted: whether it was there already, started by an earlier try or by a request whose answer was lost.
     :param unsure: whether the attempt may have more than one job, since an answer was lost before.
+    :param reused: whether it is not this attempt's own, see :meth:`Calls.prepare`.
     """
 
     job: Job
     adopted: bool
     unsure: bool
+    reused: bool = False
 
 
 class Superseded(Exception):
@@ -261,7 +263,9 @@ def start_once(
             return Started(job, True, unsure)
         unknown = False
         unsure = unsure or in_doubt  # what the earlier try has sent may still arrive
-        calls.prepare()
+        # After the look, or a job of this attempt would be taken for somebody else's.
+        if there := calls.prepare():
+            return Started(there, False, unsure, reused=True)
         calls.intend(unsure)
         refused = 0
         while True:

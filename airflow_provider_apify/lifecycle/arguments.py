@@ -38,12 +38,18 @@ class LiteralsStayText:
             return content
         try:
             return super().render_template(content, context, env, seen_oids)  # type: ignore[misc]
-        except TemplateError as error:
+        except Exception as error:
+            if not isinstance(content, str):
+                raise  # it is of a text within
             fields: Sequence[str] = self.template_fields  # type: ignore[attr-defined]
             places = (_place(getattr(self, name, None), content, name) for name in fields)
+            what = f"The template in {next(filter(None, places), 'an argument')} cannot be rendered: {error}."
+            if not isinstance(error, (TemplateError, TypeError, ValueError, ArithmeticError)):
+                # Such as a variable or connection that Airflow could not read now.
+                self.log.error("%s", what)  # type: ignore[attr-defined]
+                raise
             raise ApifyConfigurationError(
-                f"The template in {next(filter(None, places), 'an argument')} cannot be rendered: {error}.\nIf it is no"
-                " template, wrap the text: literal(...), from airflow.sdk."
+                f"{what}\nIf it is no template, wrap the text: literal(...), from airflow.providers.common.compat.sdk."
             ) from None
 
 
@@ -115,17 +121,17 @@ def rendered_switch(name: str, value: Any) -> bool | None:
     return found
 
 
-def seconds(timeout: Any) -> float | None:
+def seconds(given: Any, name: str = "timeout") -> float | None:
     """
-    Read a ``timeout``: a number of seconds from 0, also as text, a ``timedelta``, or nothing.
+    Read a ``timeout`` or the like: a number of seconds from 0, also as text, a ``timedelta``, or nothing.
 
     :raises ApifyConfigurationError: it is something else.
     """
-    value = number(timeout)
+    value = number(given)
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
-        raise ApifyConfigurationError(f"timeout must be a timedelta or a number of seconds from 0, got {timeout!r}")
+        raise ApifyConfigurationError(f"{name} must be a timedelta or a number of seconds from 0, got {given!r}")
     return value
 
 

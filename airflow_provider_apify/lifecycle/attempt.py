@@ -63,6 +63,8 @@ class Attempt:
     begun: float
     #: Whether a job that has succeeded is what the task asked for, asked once for each; ``None``: each is.
     enough: Callable[[Job], bool] | None = None
+    #: Gives a job that others have started and that will do, if there is one; called once, before ``make_start``.
+    reusable: Callable[[], Job | None] = lambda: None
     fingerprint: Fingerprint = field(init=False)
     _since: Moment = field(init=False)
     _start: Start[Job] = field(init=False)
@@ -115,13 +117,17 @@ class Attempt:
                 f" (connection {self.task.apify_conn_id!r}).\nA retry asks again. To start one without knowing, clear"
                 " the task."
             ) from None
-        self._remember(started.unsure, started.job.id)
+        if not started.reused:
+            self._remember(started.unsure, started.job.id)
         return started
 
     # -- what start_once needs ------------------------------------------------------------------------------------
 
-    def prepare(self) -> None:
+    def prepare(self) -> Job | None:
+        if job := self.reusable():
+            return job
         self._start = self.make_start()
+        return None
 
     def intend(self, unsure: bool) -> None:
         self._remember(unsure, None)

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_apify.api import fields
 from airflow_provider_apify.api.errors import first_line
-from airflow_provider_apify.api.job import ActorJobStatus
 
 if TYPE_CHECKING:
     from airflow_provider_apify.api.job import Job, JobKind
@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 
 #: How many of the last lines are shown of a job that failed, or that was waited for elsewhere.
 LOG_TAIL_LINES = 20
-#: Most lines that are shown, and the longest, in characters.
-MOST_LINES, LONGEST_LINE = 20_000, 2000
-#: Seconds to wait for the last lines when the job has ended, and before a stream that broke off is opened again.
-LAST_LINES, PAUSE = 5.0, 5.0
+#: Most lines that are shown, the longest, in characters, and most bytes that are read for them.
+MOST_LINES, LONGEST_LINE, MOST_BYTES = 20_000, 2000, 100_000_000
+#: Seconds to wait for the last lines when the job has ended.
+LAST_LINES = 5.0
+#: First and longest pause in seconds before a stream that broke off is opened again; doubled while it brings nothing.
+FIRST_PAUSE, LONGEST_PAUSE = 5.0, 300.0
 
 
 @contextmanager
@@ -35,6 +37,7 @@ def streamed_log(task: Any, client: Client, job_id: str, *, off: bool = False) -
     if off or not task.stream_log:
         yield
         return
+    task.log_streamed = True
     shown = _Shown(task, client.another(), job_id)
     thread = threading.Thread(target=contextvars.copy_context().run, args=(shown.run,), name="apify-log", daemon=True)
     thread.start()
@@ -48,9 +51,8 @@ def streamed_log(task: Any, client: Client, job_id: str, *, off: bool = False) -
 
 
 def show_tail(task: Any, client: Client, summary: dict[str, Any]) -> None:
-    """Show the last lines of the log of a job that was waited for elsewhere, if the task has ``stream_log``."""
-    # A failure shows them itself.
-    if not task.stream_log or summary["status"] != ActorJobStatus.SUCCEEDED.value:
+    """Show the last lines of a job's log, if the task has ``stream_log`` and could not show it as it was written."""
+    if not task.stream_log or task.log_streamed:
         return
     kind: JobKind[Job] = task.job_kind
     job_id = summary[f"{kind.name}_id"]
@@ -69,29 +71,28 @@ class _Shown:
         self._kind: JobKind[Job] = task.job_kind
         #: Set when the job has ended, and when nothing more may be logged.
         self.over, self.stop = threading.Event(), threading.Event()
-        self._bytes = self._lines = 0
+        self._bytes = self._lines = self._read_in_all = 0
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         #: The begin of a line whose end has not come.
         self._begun = ""
 
     def run(self) -> None:
-        warned = False
+        warned, pause = False, FIRST_PAUSE
         while not self.stop.is_set():
-            last = self.over.is_set()
+            last, whole, before = self.over.is_set(), True, self._bytes
             try:
                 self._read()
-                if last or self.over.wait(PAUSE) or self._lines >= MOST_LINES:
-                    break
-                # It ended before the job: cut off, however politely.
             except Exception as error:
                 if not warned:
                     self._task.log.warning(
                         "The log of %s %s cannot be read now: %s", self._kind.name, self._job_id, first_line(error)
                     )
-                warned = True
-                if last:
-                    break
-                self.over.wait(PAUSE)
+                warned, whole = True, False
+            if last or self._is_full() or (self.over.wait(FIRST_PAUSE) and whole):
+                break
+            # It ended before the job: cut off, however politely.
+            pause = FIRST_PAUSE if self._bytes > before else min(2 * pause, LONGEST_PAUSE)
+            self.over.wait(pause - FIRST_PAUSE)
         self._client.close()
         if self._begun and not self.stop.is_set():
             self._show(self._begun)
@@ -101,17 +102,22 @@ class _Shown:
         for chunk in self._client.log_stream(self._kind, self._job_id):
             new = chunk[max(0, self._bytes - passed) :]
             passed += len(chunk)
+            self._read_in_all += len(chunk)
             self._bytes = max(self._bytes, passed)
             *lines, self._begun = (self._begun + self._decoder.decode(new)).split("\n")
             self._begun = self._begun[:LONGEST_LINE]
             for line in lines:
-                if self.stop.is_set() or self._lines >= MOST_LINES:
+                if self.stop.is_set():
                     return
                 self._show(line)
+                if self._is_full():
+                    self._task.log.warning("The rest of the log of %s %s is not shown.", self._kind.name, self._job_id)
+                    return
+
+    def _is_full(self) -> bool:
+        return self._lines >= MOST_LINES or self._read_in_all >= MOST_BYTES
 
     def _show(self, line: str) -> None:
         self._lines += 1
         if line.strip():
-            self._task.log.info("%s | %s", self._kind.name, line[:LONGEST_LINE])
-        if self._lines == MOST_LINES:
-            self._task.log.warning("The rest of the log of %s %s is not shown here.", self._kind.name, self._job_id)
+            self._task.log.info("%s | %s", self._kind.name, fields.printable(line[:LONGEST_LINE]))

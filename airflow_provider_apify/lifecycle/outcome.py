@@ -9,7 +9,7 @@ from airflow.providers.common.compat.sdk import Asset, AssetAlias
 
 from airflow_provider_apify import metrics
 from airflow_provider_apify.api.job import ActorJobStatus
-from airflow_provider_apify.lifecycle.job_log import LOG_TAIL_LINES
+from airflow_provider_apify.lifecycle.job_log import LOG_TAIL_LINES, show_tail
 from airflow_provider_apify.links.console import ApifyConsoleLink
 
 if TYPE_CHECKING:
@@ -46,9 +46,10 @@ def finish(task: Any, context: Context, client: Client, summary: dict[str, Any])
         if summary["status"] != ActorJobStatus.ABORTED.value:
             metrics.count(task.job_kind, "failed", context["ti"], summary.get("actor_id"), status=summary["status"])
         raise _failed(task, client, summary)
+    show_tail(task, client, summary)
     task.check_result(client, summary)
     task.log.info("%s", line_of_end(task.job_kind, summary))
-    _fill_asset_events(task, context, summary)
+    fill_asset_events(task, context, summary)
 
 
 def _failed(task: Any, client: Client, summary: dict[str, Any]) -> ApifyJobFailed:
@@ -86,7 +87,8 @@ def line_of_end(kind: JobKind[Job], summary: Mapping[str, Any]) -> str:
     return f"{words} The tag {summary['tag']!r} is on it." if summary.get("tag_seen") else words
 
 
-def _fill_asset_events(task: Any, context: Context, summary: dict[str, Any]) -> None:
+def fill_asset_events(task: Any, context: Context, summary: dict[str, Any]) -> None:
+    """Give the events of a task's outlets the summary as ``extra``."""
     for outlet in task.outlets:
         if isinstance(outlet, Asset):
             context["outlet_events"][outlet].extra = dict(summary)

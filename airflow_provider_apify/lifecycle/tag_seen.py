@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_apify.api.builds import Actor, TaggedBuild
+from airflow_provider_apify.api.builds import Actor, TaggedBuild, build_tag
 from airflow_provider_apify.api.endpoints import get_actor
 from airflow_provider_apify.api.errors import first_line
 from airflow_provider_apify.api.job import ActorJobStatus
@@ -53,7 +53,7 @@ def add_actor(
                     continue
                 task.log.warning("Actor %s could not be read, its name and tags are not known: %s", actor_id, error)
                 return
-            tag = tag or _build_tag(actor, summary)
+            tag = tag or build_tag(actor, str(summary.get("build_number")).rpartition(".")[0])
             summary |= {"actor_name": actor.name, "tag": tag}
             if not (await_tag and tag) or summary["status"] != ActorJobStatus.SUCCEEDED.value:
                 return
@@ -99,12 +99,6 @@ def add_actor_name(task: Any, client: Client, summary: dict[str, Any]) -> None:
         task.log.warning("Actor %s could not be read, its name is not known: %s", actor_id, first_line(error))
     finally:
         asking.close()
-
-
-def _build_tag(actor: Actor, summary: Mapping[str, Any]) -> str | None:
-    """Give the build tag of the version that a build is of."""
-    version = str(summary.get("build_number")).rpartition(".")[0]
-    return next((each.build_tag for each in actor.versions if each.version_number == version), None)
 
 
 def _ended_later(holder: TaggedBuild, summary: Mapping[str, Any]) -> bool:

@@ -34,7 +34,7 @@ class ApifyBuildOperator(JobOperator):
 
     Returns the build's id. Pushes the XComs ``build_id``, ``build_number`` and ``actor_id`` as soon as the build
     exists, ``summary`` and ``stats`` when it has ended; with ``do_xcom_push=False`` none of them. With ``outlets``,
-    an asset event carries the summary as ``extra``.
+    an asset event carries the summary as ``extra``. All the same if it reuses a build.
 
     :param actor_id: Actor to build: id, ``user~name``, ``user/name``, ``~name`` for an own one, or the address of its
         page in Apify Console or Apify Store. (templated)
@@ -45,6 +45,9 @@ class ApifyBuildOperator(JobOperator):
     :param use_cache: reuse Docker layers of earlier builds: a bool or ``"true"`` or ``"false"``. ``None``: Apify's
         default, which is not to. (templated)
     :param beta_packages: build with the beta versions of Apify's packages; values as ``use_cache``. (templated)
+    :param reuse_if_younger_than: seconds or ``timedelta``: if a good build of this version began less than that ago,
+        and has the tag that a new one would get, take it and start none. It is asked for after the task has looked for
+        a build of its own, by retries and clears, too. ``None``: always build. (templated)
     :param wait_for_finish: seconds, 0 to 60, to wait in the worker first, so that a short build is over in this task.
         (templated)
     :param wait_for_completion: wait until the build has ended, and fail if it did not succeed: a bool or ``"true"`` or
@@ -57,8 +60,9 @@ class ApifyBuildOperator(JobOperator):
         the build cannot be seen when the time is over, the task tries to see it for up to 60 s more. (templated)
     :param abort_on_kill: abort the unfinished build when the task is cleared, times out, or is marked; values as
         ``wait_for_completion``.
-    :param stream_log: show the build's own log in the task's log while the task waits in a worker, line by line; after
-        a deferral its last 20 lines. Values as ``wait_for_completion``.
+    :param stream_log: show the build's own log in the task's log: line by line while the task waits in a worker; its
+        last 20 lines after a deferral or if the build had ended before. Values as
+        ``wait_for_completion``.
     :param apify_conn_id: Airflow connection of type ``apify``. (templated)
     :raises ApifyBuildFailed: the build did not succeed; with the end of its log. A retry starts a fresh build.
     :raises ApifyJobTimeout: it did not end within ``timeout``.
@@ -77,6 +81,7 @@ class ApifyBuildOperator(JobOperator):
         "tag",
         "use_cache",
         "beta_packages",
+        "reuse_if_younger_than",
         *JobOperator.template_fields,
     )
     ui_color = "#97d700"
@@ -89,6 +94,7 @@ class ApifyBuildOperator(JobOperator):
         tag: str | XComArg | None = None,
         use_cache: bool | str | None = None,
         beta_packages: bool | str | None = None,
+        reuse_if_younger_than: timedelta | float | str | XComArg | None = None,
         wait_for_finish: int | str | XComArg | None = None,
         wait_for_completion: bool | str = False,
         deferrable: bool | str | None = None,
@@ -114,10 +120,12 @@ class ApifyBuildOperator(JobOperator):
         self.tag: str | None = tag  # type: ignore[assignment]
         self.use_cache = use_cache
         self.beta_packages = beta_packages
+        self.reuse_if_younger_than = arguments.now_or_rendered(_age, reuse_if_younger_than)
 
     def _read_rendered(self) -> None:
         super()._read_rendered()
         self.actor_id = arguments.checked(check_actor_id, arguments.digits(self.actor_id))
+        self.reuse_if_younger_than = _age(self.reuse_if_younger_than)
 
     def _attempt(self, context: Context, client: Client, begun: float) -> Attempt:
         from airflow_provider_apify.lifecycle.attempt import Attempt
@@ -147,8 +155,15 @@ class ApifyBuildOperator(JobOperator):
             number = build.build_number
             return version is not None and number is not None and not number.startswith(f"{version}.")
 
+        age = self.reuse_if_younger_than
+
+        def reusable() -> Build | None:
+            from airflow_provider_apify.lifecycle.reuse import young_build
+
+            return young_build(client, self.actor_id, version, tag, age) if age else None
+
         collection, subject = builds.collection(self.actor_id), f"Actor {self.actor_id}"
-        return Attempt(self, context, client, BUILD, collection, subject, start, excludes, begun)
+        return Attempt(self, context, client, BUILD, collection, subject, start, excludes, begun, reusable=reusable)
 
     def _wanted_tag(self) -> Any:
         return arguments.digits(arguments.given(self.tag))
@@ -160,3 +175,6 @@ class ApifyBuildOperator(JobOperator):
         from airflow_provider_apify.triggers.build import ApifyBuildTrigger
 
         return ApifyBuildTrigger
+
+
+_age = partial(arguments.seconds, name="reuse_if_younger_than")

@@ -13,7 +13,7 @@ from airflow_provider_apify import metrics
 from airflow_provider_apify.exceptions import ApifyConfigurationError, ApifyJobTimeout, ApifySupersededError
 from airflow_provider_apify.lifecycle import arguments, outcome
 from airflow_provider_apify.lifecycle.deferral import defer, limits_after, limits_of, resume, summary_after, wait_here
-from airflow_provider_apify.lifecycle.job_log import show_tail, streamed_log
+from airflow_provider_apify.lifecycle.job_log import streamed_log
 from airflow_provider_apify.links.console import ApifyConsoleLink
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ class JobOperator(arguments.LiteralsStayText, BaseOperator):
     failure: ClassVar[type[ApifyJobFailed]]
     #: Whether a job that is aborted is given time to save what it has.
     abort_gracefully: bool = False
+    #: Whether the job's log was shown as it was written.
+    log_streamed: bool = False
 
     template_fields: Sequence[str] = ("wait_for_finish", "timeout", "apify_conn_id")
     operator_extra_links = (ApifyConsoleLink(),)
@@ -81,6 +83,7 @@ class JobOperator(arguments.LiteralsStayText, BaseOperator):
                 constructors=sum("__init__" in vars(each) for each in classes),
                 deferrable=self.deferrable and deferrable is not None,
                 timeout=self.timeout is not None,
+                stream_log=self.stream_log and wait_for_finish is None,
                 **(needs_the_end or {}),
             )
 
@@ -125,15 +128,16 @@ class JobOperator(arguments.LiteralsStayText, BaseOperator):
                 # It comes from a list, whose items do not say so.
                 job = client.get(self.job_kind, job.id)
             limits = limits_of(self, begun=begun, known=time.time())
-            metrics.count(self.job_kind, "adopted" if started.adopted else "started", context["ti"], job.act_id)
+            what = "reused" if started.reused else "adopted" if started.adopted else "started"
+            metrics.count(self.job_kind, what, context["ti"], job.act_id)
             outcome.announce(self, context, job.summary())
             self.log.info(
                 "%s %s %s of %s%s: %s",
-                "Continuing with" if started.adopted else "Started",
+                {"reused": "Reusing", "adopted": "Continuing with", "started": "Started"}[what],
                 self.job_kind.name,
                 job,
                 attempt.subject,
-                ", which this task had started before" if started.adopted else "",
+                {"reused": ", none is started", "adopted": ", which this task had started before"}.get(what, ""),
                 job.console_url,
             )
             if not job.is_terminal:
@@ -158,7 +162,6 @@ class JobOperator(arguments.LiteralsStayText, BaseOperator):
         with self._hold.during():
             self._read_rendered()
             summary = summary_after(self, context, client, job_id, event)
-            show_tail(self, client, summary)
             return self._finish(context, client, summary, limits_after(self, context, event))
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:

@@ -146,7 +146,7 @@ class ApifyRunActorOperator(RunOperator):
     :param run_input: the Actor's input: what JSON can say, such as a dict; text or bytes are sent as they are.
         ``None``: no body, so the defaults of the Actor's input schema; ``{}``: an empty object. At most 9,437,184
         bytes. (templated inside; text without ``{{`` or ``{%`` stays as it is, and so does
-        ``airflow.sdk.literal(...)``)
+        ``literal(...)`` of ``airflow.sdk``)
     :param content_type: of a ``run_input`` that is text or bytes, such as ``"text/plain"``. ``None``: it must be JSON.
         (templated)
     :param build: tag or number of the build to run. ``None``: the Actor's default, usually ``latest``. (templated)
@@ -175,8 +175,9 @@ class ApifyRunActorOperator(RunOperator):
         ``wait_for_completion``.
     :param abort_gracefully: when it is aborted, let the Actor save what it has, for 30 s at most, which are paid for;
         values as ``wait_for_completion``.
-    :param stream_log: show the run's own log in the task's log while the task waits in a worker, line by line; after a
-        deferral its last 20 lines. Values as ``wait_for_completion``.
+    :param stream_log: show the run's own log in the task's log: line by line while the task waits in a worker; its
+        last 20 lines after a deferral or if the run had ended before. Values as
+        ``wait_for_completion``.
     :param apify_conn_id: Airflow connection of type ``apify``. (templated)
     :raises ApifyRunFailed: the run did not succeed; with its status message, exit code and the end of its log. A retry
         starts a fresh run.
@@ -249,7 +250,9 @@ class ApifyRunActorOperator(RunOperator):
         return runs.actor_runs(self.actor_id), f"Actor {self.actor_id}"
 
     def _encoded_input(self) -> tuple[bytes | None, str | None]:
-        return runs.encoded_input("run_input", self.run_input, arguments.given(self.content_type))
+        return runs.encoded_input(
+            "run_input", self.run_input, arguments.given(self.content_type and self.content_type.strip())
+        )
 
 
 class ApifyRunTaskOperator(RunOperator):
@@ -318,8 +321,4 @@ class ApifyRunTaskOperator(RunOperator):
         return runs.task_runs(self.actor_task_id), f"Apify task {self.actor_task_id}"
 
     def _encoded_input(self) -> tuple[bytes | None, str | None]:
-        given = self.task_input
-        body, content_type = runs.encoded_input("task_input", given)
-        if body is not None and not body.lstrip().startswith(b"{"):
-            raise ValueError(f"task_input must be a dict, or text that is a JSON object; got {type(given).__name__}")
-        return body, content_type
+        return runs.encoded_task_input(self.task_input)

@@ -36,8 +36,9 @@ class ApifyBuildSensor(JobSensor):
     :param build_id: id of the build, such as the ``output`` of an ``ApifyBuildOperator``. (templated)
     :param deferrable: wait in the triggerer: a bool or ``"true"`` or ``"false"``. ``None``: ``[operators]
         default_deferrable``.
-    :param stream_log: show the build's own log in the task's log while the sensor waits in a worker (not in
-        ``reschedule`` mode), line by line; after a deferral its last 20 lines. Values as ``deferrable``.
+    :param stream_log: show the build's own log in the task's log: line by line while the sensor waits in a worker; its
+        last 20 lines after a deferral, in ``reschedule`` mode, or if the build had ended before. Values as
+        ``deferrable``.
     :param apify_conn_id: Airflow connection of type ``apify``. (templated)
     :raises ApifyBuildFailedFinal: the build did not succeed; with the end of its log. Not retried: it never changes.
     :raises ApifyJobSensorTimeout: it did not end within ``timeout``. Not retried.

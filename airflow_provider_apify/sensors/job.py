@@ -22,7 +22,6 @@ from airflow_provider_apify.client.failures import configuration, timed_out
 from airflow_provider_apify.exceptions import ApifyJobSensorTimeout, ApifyJobTimeout
 from airflow_provider_apify.jobs.wait import Limits
 from airflow_provider_apify.lifecycle import arguments, deferral, outcome
-from airflow_provider_apify.lifecycle.job_log import show_tail
 from airflow_provider_apify.links.console import ApifyConsoleLink
 
 if TYPE_CHECKING:
@@ -47,6 +46,9 @@ class JobSensor(arguments.LiteralsStayText, BaseSensorOperator):
     job_kind: ClassVar[JobKind[Job]]
     #: What a job that did not succeed raises.
     failure: ClassVar[type[ApifyJobFailed]]
+
+    #: Whether the job's log was shown as it was written.
+    log_streamed: bool = False
 
     template_fields: Sequence[str] = ("apify_conn_id",)
     operator_extra_links = (ApifyConsoleLink(),)
@@ -103,9 +105,7 @@ class JobSensor(arguments.LiteralsStayText, BaseSensorOperator):
 
         def read() -> dict[str, Any]:
             client = self._client()
-            summary = deferral.summary_after(self, context, client, self._job_id, event)
-            show_tail(self, client, summary)
-            return self._finish(context, client, summary)
+            return self._finish(context, client, deferral.summary_after(self, context, client, self._job_id, event))
 
         return self._until_ended(context, read, deferral.limits_after(self, context, event), may_defer=False)
 

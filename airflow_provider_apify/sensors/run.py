@@ -37,8 +37,9 @@ class ApifyRunSensor(JobSensor):
         reading, which stops there. ``None``: no check. (templated)
     :param deferrable: wait in the triggerer: a bool or ``"true"`` or ``"false"``. ``None``: ``[operators]
         default_deferrable``.
-    :param stream_log: show the run's own log in the task's log while the sensor waits in a worker (not in
-        ``reschedule`` mode), line by line; after a deferral its last 20 lines. Values as ``deferrable``.
+    :param stream_log: show the run's own log in the task's log: line by line while the sensor waits in a worker; its
+        last 20 lines after a deferral, in ``reschedule`` mode, or if the run had ended before. Values as
+        ``deferrable``.
     :param apify_conn_id: Airflow connection of type ``apify``. (templated)
     :raises ApifyRunFailedFinal: the run did not succeed; with its status message, exit code and the end of its log. Not
         retried.

@@ -55,9 +55,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def apify_server() -> Iterator[Emulator]:
-    with Emulator(
-        token=CANARY, build_seconds=BUILD_SECONDS, run_seconds=BUILD_SECONDS, memory_mbytes=4096 * 1000
-    ) as emulator:
+    with Emulator(token=CANARY, memory_mbytes=4096 * 1000) as emulator:
         yield emulator
 
 

@@ -73,6 +73,7 @@ def test_which_failures_leave_a_task_no_retry() -> None:
         "ApifyNotFoundError",
         "ApifyInvalidRequestError",
         "ApifyQuotaError",
+        "ApifyTagConflictError",
         "ApifyBuildFailedFinal",
         "ApifyRunFailedFinal",
         "ApifyTooFewItemsFinal",

@@ -9,6 +9,7 @@ from airflow.sdk import DAG, Asset, AssetAlias, Param, task
 from stalling import StallingOperator  # type: ignore[import-not-found]
 
 from airflow_provider_apify.operators.build import ApifyBuildOperator
+from airflow_provider_apify.operators.run import ApifyRunActorOperator
 from airflow_provider_apify.sensors.build import ApifyBuildSensor
 
 DEFAULTS: dict[str, Any] = {"retries": 1, "retry_delay": timedelta(seconds=1)}
@@ -94,6 +95,15 @@ with dag("watched"):
     ApifyBuildOperator(
         task_id="late", actor_id="~late", wait_for_completion=True, deferrable=True, timeout=20, retries=0
     )
+
+for dag_id in ("run_in_worker", "run_deferred"):
+    with dag(dag_id):
+        ApifyRunActorOperator(
+            task_id="run",
+            actor_id="{{ params.actor }}",
+            wait_for_completion=True,
+            deferrable=dag_id == "run_deferred",
+        )
 
 with dag("stalling"):
     StallingOperator(task_id="stall", name="{{ run_id }}")
