@@ -73,9 +73,10 @@ class _Shown:
             last = self.over.is_set()
             try:
                 self._read()
-                if last or self.over.wait(PAUSE) or self._lines >= MOST_LINES:
+                if last or self._lines >= MOST_LINES:
                     break
-                # It ended before the job: cut off, however politely.
+                # Whether it was cut off, however politely, shows only in another look.
+                self.over.wait(PAUSE)
             except Exception as error:
                 if not warned:
                     self._task.log.warning(
@@ -86,7 +87,7 @@ class _Shown:
                     break
                 self.over.wait(PAUSE)
         self._client.close()
-        if self._begun and not self.stop.is_set():
+        if self._begun and self._lines < MOST_LINES and not self.stop.is_set():
             self._show(self._begun)
 
     def _read(self) -> None:
