@@ -73,10 +73,9 @@ class _Shown:
             last = self.over.is_set()
             try:
                 self._read()
-                if last or self._lines >= MOST_LINES:
+                if last or self.over.wait(PAUSE) or self._lines >= MOST_LINES:
                     break
-                # Whether it was cut off, however politely, shows only in another look.
-                self.over.wait(PAUSE)
+                # It ended before the job: cut off, however politely.
             except Exception as error:
                 if not warned:
                     self._task.log.warning(
