@@ -79,7 +79,7 @@ class _Shown:
     def run(self) -> None:
         warned, pause = False, FIRST_PAUSE
         while not self.stop.is_set():
-            last, whole, before = self.over.is_set(), True, self._bytes
+            last, before = self.over.is_set(), self._bytes
             try:
                 self._read()
             except Exception as error:
@@ -87,12 +87,12 @@ class _Shown:
                     self._task.log.warning(
                         "The log of %s %s cannot be read now: %s", self._kind.name, self._job_id, first_line(error)
                     )
-                warned, whole = True, False
-            if last or self._is_full() or (self.over.wait(FIRST_PAUSE) and whole):
+                warned = True
+            if last or self._is_full():
                 break
-            # It ended before the job: cut off, however politely.
+            # Whether it was cut off, however politely, shows only in another look.
             pause = FIRST_PAUSE if self._bytes > before else min(2 * pause, LONGEST_PAUSE)
-            self.over.wait(pause - FIRST_PAUSE)
+            self.over.wait(pause)
         self._client.close()
         if self._begun and self._lines < MOST_LINES and not self.stop.is_set():
             self._show(self._begun)
