@@ -8,6 +8,7 @@ import re
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -272,6 +273,8 @@ def test_a_resurrected_run_is_the_same_run_with_the_same_storages(api: Api, emul
     resurrected = answer.json()["data"]
     assert (answer.status_code, resurrected["status"], resurrected["finishedAt"]) == (200, "RUNNING", None)
     assert "exitCode" not in resurrected
+    current = api("GET", "/users/me/limits").json()["data"]["current"]
+    assert (current["actorMemoryGbytes"], current["activeActorJobCount"]) == (4, 1)
     ended = api.run(failed["id"], wait=60)
     same = ("id", "startedAt", "buildId", "defaultDatasetId", "defaultKeyValueStoreId")
     assert {name: ended[name] for name in same} == {name: failed[name] for name in same}
@@ -279,6 +282,15 @@ def test_a_resurrected_run_is_the_same_run_with_the_same_storages(api: Api, emul
     assert (ended["options"]["memoryMbytes"], failed["options"]["memoryMbytes"]) == (4096, 1024)
     log = api("GET", f"/logs/{failed['id']}").text
     assert "403 Forbidden" in log and log.count("Starting the crawler") == 2
+
+
+def test_a_run_can_be_resurrected_with_another_build(api: Api) -> None:
+    run = api.ran()
+    build = api.built()
+    resurrected = api("POST", f"/actor-runs/{run['id']}/resurrect", params={"build": "latest"}).json()["data"]
+    assert (run["buildNumber"], resurrected["buildId"]) == ("0.0.1", build["id"])
+    refused = api("POST", f"/actor-runs/{api.ran()['id']}/resurrect", params={"build": "nope"})
+    assert error(refused) == (403, "unknown-build-tag")
 
 
 def test_only_a_run_that_has_ended_can_be_resurrected(api: Api, emulator: Emulator) -> None:
@@ -349,6 +361,8 @@ def test_lists_can_be_filtered(api: Api, emulator: Emulator, path: str) -> None:
 def test_filters_and_shown_times_have_the_clock_of_the_platform(api: Api, emulator: Emulator) -> None:
     emulator.clock_offset = 3600
     run = api.start_run()
+    ahead = datetime.strptime(run["startedAt"], "%Y-%m-%dT%H:%M:%S.%f%z").timestamp() - time.time()
+    assert 3590 < ahead <= 3600.001
     assert api("GET", "/actor-runs", params={"startedAfter": run["startedAt"]}).json()["data"]["total"] == 1
 
 
