@@ -67,6 +67,10 @@ def test_a_dag_runs(
         conf = {}
         if "build_id" in dag.params:
             conf["build_id"] = start_build(apify_emulator)
+        if "build_number" in dag.params:
+            start_build(apify_emulator, "scraper")
+            apify_emulator.wait_for(lambda emulator: emulator.builds[-1]["status"] == "SUCCEEDED")
+            conf["build_number"] = apify_emulator.builds[-1]["buildNumber"]
         if "dataset_id" in dag.params:
             conf["dataset_id"] = apify_emulator.add_dataset([{"title": "Product 1"}])
         assert dag.test(run_conf=conf or None).state == "success"

@@ -58,12 +58,11 @@ def test_good_candidates_are_released_and_rolled_back(airflow: LocalAirflow, api
 @pytest.mark.parametrize(
     ("conf", "task", "says"),
     [
-        ({"actor": "~always-fails"}, "build", "ACTOR: ERROR: Build failed."),
         ({"actor": "~fails-half-way"}, "prove", "FAILED"),
         ({"actor": "~finds-nothing"}, "prove", "has 0 items, fewer than min_items=20"),
         ({"actor": "~scraper", "max_usd": 0.000001}, "check_cost", "USD, more than 1e-06 USD: it is not released"),
     ],
-    ids=["its build fails", "its run fails", "too few items", "too dear"],
+    ids=["its run fails", "too few items", "too dear"],
 )
 def test_a_bad_candidate_leaves_latest_and_says_why(
     conf: dict[str, Any],
