@@ -14,12 +14,14 @@ if TYPE_CHECKING:
     from airflow_provider_apify.sensors.build import ApifyBuildSensor
     from airflow_provider_apify.sensors.run import ApifyRunSensor
     from airflow_provider_apify.triggers.build import ApifyBuildTrigger
+    from airflow_provider_apify.triggers.capacity import ApifyCapacityTrigger
     from airflow_provider_apify.triggers.run import ApifyRunTrigger
 
 __all__ = [
     "ApifyBuildOperator",
     "ApifyBuildSensor",
     "ApifyBuildTrigger",
+    "ApifyCapacityTrigger",
     "ApifyHook",
     "ApifyRunActorOperator",
     "ApifyRunSensor",
@@ -32,6 +34,7 @@ _HOMES = {
     "ApifyBuildOperator": "operators.build",
     "ApifyBuildSensor": "sensors.build",
     "ApifyBuildTrigger": "triggers.build",
+    "ApifyCapacityTrigger": "triggers.capacity",
     "ApifyHook": "hooks.apify",
     "ApifyRunActorOperator": "operators.run",
     "ApifyRunSensor": "sensors.run",

@@ -13,6 +13,9 @@ from airflow_provider_apify.api import fields
 from airflow_provider_apify.api.endpoints import Start, actor_path, check_wait, is_unicode, parameters
 from airflow_provider_apify.api.job import Job, JobKind
 
+#: What an unfinished build takes of the account's memory, in MB.
+MEMORY_MBYTES = 4096.0
+
 _VERSION = r"([0-9]|[1-9][0-9])\.([0-9]|[1-9][0-9])"
 
 

@@ -115,17 +115,17 @@ def rendered_switch(name: str, value: Any) -> bool | None:
     return found
 
 
-def seconds(timeout: Any) -> float | None:
+def seconds(given: Any, *, name: str = "timeout") -> float | None:
     """
-    Read a ``timeout``: a number of seconds from 0, also as text, a ``timedelta``, or nothing.
+    Read how long to wait: a number of seconds from 0, also as text, a ``timedelta``, or nothing.
 
     :raises ApifyConfigurationError: it is something else.
     """
-    value = number(timeout)
+    value = number(given)
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
-        raise ApifyConfigurationError(f"timeout must be a timedelta or a number of seconds from 0, got {timeout!r}")
+        raise ApifyConfigurationError(f"{name} must be a timedelta or a number of seconds from 0, got {given!r}")
     return value
 
 
