@@ -81,5 +81,5 @@ def test_limits_without_a_number_of_jobs_limit_the_memory_only(current: dict[str
     "data", [None, [], "x", {}, limits(limits=None), limits(current=[]), limits(current={"actorMemoryGbytes": "8"})]
 )
 def test_limits_without_the_memory_are_none(data: Any) -> None:
-    with pytest.raises(ValueError, match="memory"):
+    with pytest.raises(ValueError, match="maxActorMemoryGbytes"):
         Account.from_api(data)
