@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from airflow_provider_apify.sensors.run import ApifyRunSensor
     from airflow_provider_apify.transfers.dataset_to_object_storage import ApifyDatasetToObjectStorageOperator
     from airflow_provider_apify.triggers.build import ApifyBuildTrigger
+    from airflow_provider_apify.triggers.capacity import ApifyCapacityTrigger
     from airflow_provider_apify.triggers.run import ApifyRunTrigger
 
 __all__ = [
     "ApifyBuildOperator",
     "ApifyBuildSensor",
     "ApifyBuildTrigger",
+    "ApifyCapacityTrigger",
     "ApifyDatasetToObjectStorageOperator",
     "ApifyHook",
     "ApifyRunActorOperator",
@@ -36,6 +38,7 @@ _HOMES = {
     "ApifyBuildOperator": "operators.build",
     "ApifyBuildSensor": "sensors.build",
     "ApifyBuildTrigger": "triggers.build",
+    "ApifyCapacityTrigger": "triggers.capacity",
     "ApifyDatasetToObjectStorageOperator": "transfers.dataset_to_object_storage",
     "ApifyHook": "hooks.apify",
     "ApifyRunActorOperator": "operators.run",

@@ -32,7 +32,11 @@ def get_provider_info() -> dict:  # type: ignore[type-arg]
         "triggers": [
             {
                 "integration-name": "Apify",
-                "python-modules": ["airflow_provider_apify.triggers.build", "airflow_provider_apify.triggers.run"],
+                "python-modules": [
+                    "airflow_provider_apify.triggers.build",
+                    "airflow_provider_apify.triggers.capacity",
+                    "airflow_provider_apify.triggers.run",
+                ],
             }
         ],
         "transfers": [

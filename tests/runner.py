@@ -134,16 +134,21 @@ class Runner:
 
     def run_to_end(self, task: Callable[[], Any]) -> Outcome:
         """Run one try to its end; ``task`` makes the task anew for each stretch, as a new process would."""
-        outcome = self.run(task())
+        outcome, events = self.run(task()), []
         while outcome.state in ("deferred", "up_for_reschedule"):
             if outcome.state == "deferred":
-                event = asyncio.run(fire(outcome.trigger))
-                outcome = self.run(task(), next_method="execute_complete", next_kwargs={"event": event})
-                outcome.events.append(event)
+                events.append(asyncio.run(fire(outcome.trigger)))
+                outcome = self.resume(task(), outcome, events[-1])
+                outcome.events = list(events)
             else:
                 self.reschedules += 1
                 outcome = self.run(task())
         return outcome
+
+    def resume(self, task: Any, deferred: Outcome, event: dict[str, Any]) -> Outcome:
+        """Continue a task that was deferred, with its trigger's event."""
+        kwargs = unwrapped(deferred.message.next_kwargs or {}) | {"event": event}
+        return self.run(task, next_method=deferred.message.next_method, next_kwargs=kwargs)
 
     def retry(self) -> None:
         self.try_number += 1
@@ -216,9 +221,17 @@ def stored(next_kwargs: dict[str, Any]) -> Any:
 
 def restored(message: Any) -> Any:
     """Make the trigger of a deferral again from what the database would keep of it."""
-    kwargs = json.loads(json.dumps(message.trigger_kwargs))
+    return pkgutil.resolve_name(message.classpath)(**unwrapped(message.trigger_kwargs))
+
+
+def unwrapped(kwargs: Any) -> dict[str, Any]:
+    """Give arguments as they come back from the database."""
+    kwargs = json.loads(json.dumps(kwargs))
     kwargs = kwargs.get("__var", kwargs) if "__type" in kwargs else kwargs
-    return pkgutil.resolve_name(message.classpath)(**kwargs)
+    return {
+        name: value["__var"] if isinstance(value, dict) and "__type" in value else value
+        for name, value in kwargs.items()
+    }
 
 
 async def fire(trigger: Any) -> dict[str, Any]:

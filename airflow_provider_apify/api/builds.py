@@ -15,6 +15,8 @@ from airflow_provider_apify.api.job import Job, JobKind
 
 #: The tag that runs take when none is named.
 LATEST = "latest"
+#: What an unfinished build takes of the account's memory, in MB.
+MEMORY_MBYTES = 4096.0
 
 _VERSION = r"([0-9]|[1-9][0-9])\.([0-9]|[1-9][0-9])"
 

@@ -296,6 +296,13 @@ class Client:
                     pause = self._pause_after(named, failures, request, ATTEMPTS, _ABORT_PAUSE)
                 await asyncio.sleep(pause)
 
+    async def wait_for_room_async(self, mbytes: float | None, *, since: float, patience: float) -> None:
+        """Wait until there may be room for one more job, as ``polls.Polls.wait_for_room`` says it."""
+        from airflow_provider_apify.client.polls import shared_polls
+
+        async with shared_polls(self._source.conn_id) as polls:
+            await polls.wait_for_room(mbytes, since=since, patience=patience)
+
     # -- inside ---------------------------------------------------------------------------------------------------
 
     def _parser(self, kind: JobKind[J]) -> Callable[[Any], J]:

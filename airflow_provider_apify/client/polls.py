@@ -4,6 +4,8 @@ Asking for any number of jobs from one event loop, over one session for each Air
 A long-poll is answered the moment its job ends. Where the connection allows none (``wait_seconds`` 0), all who wait
 share one request every few seconds, which lists the account's jobs, newest first: who is seen there to have ended is
 asked for at once, and who is not in the list after the time that a long-poll would have taken.
+
+Those who wait for room to start a job share one request for the account's limits in the same way.
 """
 
 from __future__ import annotations
@@ -11,19 +13,26 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
+from itertools import count
+from typing import Any, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
+from airflow_provider_apify.api.account import Account, get_limits
 from airflow_provider_apify.api.endpoints import Request, get_job, list_jobs
 from airflow_provider_apify.api.errors import ApiError
 from airflow_provider_apify.api.job import TERMINAL, J, Job, JobKind
 from airflow_provider_apify.client import wire
 from airflow_provider_apify.client.settings import Settings, Source
 from airflow_provider_apify.client.triggerer import AsyncTransport
+from airflow_provider_apify.exceptions import ApifyException
+from airflow_provider_apify.jobs import room
+from airflow_provider_apify.jobs.room import Room, Waiter
 from airflow_provider_apify.jobs.wait import backoff
+
+K = TypeVar("K")
 
 #: Seconds from one look at the list to the next, and after one that was refused.
 LIST_INTERVAL, REFUSED_PAUSE = 3.0, 60.0
@@ -42,7 +51,12 @@ class Polls:
         self.users = 0
         self._next_start = 0.0
         self._short = asyncio.Semaphore(SHORT_REQUESTS)
-        self._lists: dict[JobKind[Job], Poller] = {}
+        self._lists: dict[JobKind[Job], Poller[str]] = {}
+        self._room = Room()
+        self._limits: Poller[Waiter] | None = None
+        #: Whether the account's limits can be read, as far as is known.
+        self._limits_known = True
+        self._numbers = count()
 
     @property
     def settings(self) -> Settings | None:
@@ -73,17 +87,52 @@ class Polls:
                 answer = await self.transport.send(request)
         return wire.parsed(request, partial(kind.job.from_api, console_url=settings.console_url), answer)
 
-    def _list_of(self, kind: JobKind[Job]) -> Poller:
+    async def wait_for_room(self, mbytes: float | None, *, since: float, patience: float) -> None:
+        """
+        Wait until there may be room for one more job.
+
+        :param mbytes: memory that it takes, in MB; ``None`` if that is not known.
+        :param since: epoch seconds since when it has waited: the oldest comes first.
+        :param patience: seconds to wait where neither the limits nor ``mbytes`` say anything.
+        """
+        ends = _now() + patience
+        if mbytes is not None:
+            if self._limits is None:
+                self._limits = Poller(self._send_unless_refused, get_limits(), room.INTERVAL, self._who_has_room)
+            await self._limits.wait(Waiter(since, next(self._numbers), mbytes), room.TRY_ANYWAY)
+            if self._limits_known:
+                return
+        await asyncio.sleep(max(0.0, ends - _now()))
+
+    async def _send_unless_refused(self, request: Request) -> Any:
+        """Give the answer; ``None`` if asking again will not help, as for a token that may not read the limits."""
+        try:
+            return await self.transport.send(request)
+        except (ApiError, ApifyException) as error:
+            if isinstance(error, ApiError) and error.transient:
+                raise
+            return None
+
+    def _who_has_room(self, data: Any, waiting: Collection[Waiter]) -> Collection[Waiter]:
+        try:
+            account = Account.from_api(data)
+        except ValueError:
+            self._limits_known = False
+            return waiting
+        self._limits_known = True
+        return self._room.give(account, waiting, _now())
+
+    def _list_of(self, kind: JobKind[Job]) -> Poller[str]:
         if kind not in self._lists:
             self._lists[kind] = Poller(self.transport.send, list_jobs(kind.path), LIST_INTERVAL, _ended)
         return self._lists[kind]
 
 
-class Poller:
+class Poller(Generic[K]):
     """
-    One request, sent every ``interval`` seconds as long as somebody waits for what its answers show.
+    One request, sent about every ``interval`` seconds as long as somebody waits for what its answers show.
 
-    :param shown: gives what an answer shows: keys that somebody may wait for.
+    :param shown: gives, of the keys that somebody waits for, at least those that an answer shows.
     """
 
     def __init__(
@@ -91,16 +140,16 @@ class Poller:
         send: Callable[[Request], Awaitable[Any]],
         request: Request,
         interval: float,
-        shown: Callable[[Any], set[str]],
+        shown: Callable[[Any, Collection[K]], Collection[K]],
     ) -> None:
         self._send = send
         self._request = request
         self._interval = interval
         self._shown = shown
-        self._waiting: dict[asyncio.Future[None], str] = {}
+        self._waiting: dict[asyncio.Future[None], K] = {}
         self._task: asyncio.Task[None] | None = None
 
-    async def wait(self, key: str, seconds: float) -> None:
+    async def wait(self, key: K, seconds: float) -> None:
         """Wait until an answer shows ``key``, for ``seconds`` at most."""
         shown: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting[shown] = key
@@ -118,9 +167,10 @@ class Poller:
     async def _poll(self) -> None:
         errors, pause = 0, self._interval
         while True:
-            await asyncio.sleep(pause)
+            await asyncio.sleep(room.jittered(pause))
             try:
-                keys = self._shown(await self._send(self._request))
+                answer = await self._send(self._request)
+                keys = self._shown(answer, list(self._waiting.values()))
                 errors, pause = 0, self._interval
             except Exception as error:
                 # Who asks for the job itself gets the same error, and says so, or sees more than the list shows.
@@ -134,7 +184,7 @@ class Poller:
                     future.set_result(None)
 
 
-def _ended(data: Any) -> set[str]:
+def _ended(data: Any, waiting: Collection[str]) -> set[str]:
     """Give the ids of those jobs of a list that have ended."""
     items = data.get("items") if isinstance(data, Mapping) else None
     return {

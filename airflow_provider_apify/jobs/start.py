@@ -125,11 +125,13 @@ class Remembered(NamedTuple):
 
     :param job_id: ``None``: it was about to start one.
     :param unsure: whether the attempt may have more than one job, since an answer was lost before.
+    :param refused: whether Apify has refused that start, so that it certainly left no job.
     """
 
     fingerprint: Fingerprint
     job_id: str | None
     unsure: bool = True
+    refused: bool = False
 
 
 class Calls(Protocol):
@@ -258,7 +260,7 @@ def start_once(
         if ours and ours.job_id and not ours.unsure and (job := _usable(calls, ours.job_id)):
             return Started(job, adopted=True, unsure=False)
         # A try that wrote down that it was about to start, and no id, may have started a job not listed yet.
-        in_doubt = ours is not None and ours.job_id is None
+        in_doubt = ours is not None and ours.job_id is None and not ours.refused
         if not first_try and (job := search(thoroughly=in_doubt)):
             return Started(job, True, unsure)
         unknown = False

@@ -121,9 +121,9 @@ def rendered_switch(name: str, value: Any) -> bool | None:
     return found
 
 
-def seconds(given: Any, name: str = "timeout") -> float | None:
+def seconds(given: Any, *, name: str = "timeout") -> float | None:
     """
-    Read a ``timeout`` or the like: a number of seconds from 0, also as text, a ``timedelta``, or nothing.
+    Read how long to wait: a number of seconds from 0, also as text, a ``timedelta``, or nothing.
 
     :raises ApifyConfigurationError: it is something else.
     """

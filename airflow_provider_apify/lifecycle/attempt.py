@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from airflow_provider_apify import compat, metrics
 from airflow_provider_apify.api.job import Job, JobKind
@@ -37,6 +37,17 @@ if TYPE_CHECKING:
 
 #: Seconds after which a try looks before it starts: its worker may have been frozen, and given up for dead.
 STALE_AFTER = 10.0
+
+
+class Refused(NamedTuple):
+    """
+    How the last start of this same try was refused.
+
+    :param looked: before which moment no other has started a job of this attempt, as this try has seen; ``None``: that
+        is not known, nor that the start left no job.
+    """
+
+    looked: Moment | None
 
 
 @dataclass(eq=False, repr=False)
@@ -71,10 +82,11 @@ class Attempt:
     _looked_at: float = field(init=False)
     _enough: dict[str, bool] = field(default_factory=dict, init=False)
 
-    def start(self, hold: Hold) -> Started:
+    def start(self, hold: Hold, refused: Refused | None = None) -> Started:
         """
         Give the attempt's job, which ``hold`` holds from then on.
 
+        :param refused: how this same try was refused before, for lack of room.
         :raises ApifySupersededError: the try was overtaken, or is being ended.
         :raises ApifyStartUnclearError: whether there is a job already is not known.
         :raises ApifyApiError: no job could be started.
@@ -84,8 +96,9 @@ class Attempt:
         # Automatic retries keep this number, a clear raises it.
         epoch = max(0, ti.max_tries - (self.task.retries or 0) + 1)
         fingerprint = Fingerprint.of(ti.dag_id, ti.run_id, run_started, ti.task_id, ti.map_index, epoch=epoch)
-        first_try = ti.try_number <= 1
-        earlier_tries = ti.try_number > epoch
+        first_try = ti.try_number <= 1 and refused is None
+        is_retry = ti.try_number > epoch
+        earlier_tries = is_retry or refused is not None
         remembered, since = (None, None) if first_try else self._recall(epoch)
         if remembered:
             # A clear of a finished run gives it a new start date; this task has had jobs under the old one.
@@ -95,6 +108,11 @@ class Attempt:
         elif since is None or (remembered and remembered.fingerprint != fingerprint):
             since = Moment(run_started.timestamp(), Clock.OTHERS)
         self.fingerprint, self._since, self._looked_at = fingerprint, since, self.begun
+        if refused and refused.looked:
+            ours = remembered if remembered and remembered.fingerprint == fingerprint else None
+            remembered = (ours or Remembered(fingerprint, None, is_retry))._replace(refused=True)
+            # What was there before has been seen, unless an answer was lost.
+            since = since if remembered.unsure else refused.looked
         start = partial(
             start_once,
             self,
@@ -103,11 +121,11 @@ class Attempt:
             since=since,
             earlier_tries=earlier_tries,
             remembered=remembered,
-            abort_earlier=self.task.abort_on_kill,
+            abort_earlier=self.task.abort_on_kill and refused is None,  # else it has done so
             warn=self.task.log.warning,
         )
         try:
-            started = hold.start(self.collection, fingerprint, since, start)
+            started = hold.start(self.collection, fingerprint, self._since, start)
         except Superseded as error:
             raise ApifySupersededError(str(error)) from None
         except StartUnclear as error:

@@ -63,7 +63,7 @@ class State(Enum):
 
 #: What may happen to a hold, and the state after it. What is not here leaves the state as it is.
 TRANSITIONS: dict[str, dict[State, State]] = {
-    "start": {State.EMPTY: State.STARTING},
+    "start": {State.EMPTY: State.STARTING, State.UNCLEAR: State.STARTING},
     "take": {State.EMPTY: State.HELD, State.STARTING: State.HELD},
     "refused": {State.STARTING: State.EMPTY},
     "unclear": {State.STARTING: State.UNCLEAR},
@@ -106,8 +106,13 @@ class Hold:
         self._counted = False
 
     def start(self, collection: str, fingerprint: Fingerprint, since: Moment, start: Callable[[], Started]) -> Started:
-        """Run ``start`` in a thread of its own, so that its answer can still come while ``on_kill`` waits for it."""
+        """
+        Run ``start`` in a thread of its own, so that its answer can still come while ``on_kill`` waits for it.
+
+        It may be called again after it has failed; ``start`` then looks first.
+        """
         self._collection, self._fingerprint, self._since = collection, fingerprint, since
+        self._settled.clear()  # one that waited for room starts again
         self._move("start")
         future: Future[Started] = Future()
 

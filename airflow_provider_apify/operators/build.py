@@ -53,11 +53,16 @@ class ApifyBuildOperator(JobOperator):
     :param wait_for_completion: wait until the build has ended, and fail if it did not succeed: a bool or ``"true"`` or
         ``"false"``.
     :param deferrable: wait in the triggerer instead of the worker, for 15 s or longer; values as
-        ``wait_for_completion``, without which it has no effect. ``None``: ``[operators] default_deferrable``.
+        ``wait_for_completion``, without which it has no effect but on ``wait_for_capacity``. ``None``: ``[operators]
+        default_deferrable``.
     :param timeout: seconds or ``timedelta`` that each try waits at most, from when its build is known; then the build
         is aborted. ``None``: as long as it takes, which is 1800 s of running by Apify's own limit. It has no effect
         without ``wait_for_completion``. ``execution_timeout`` counts from the begin of the try, also while deferred. If
         the build cannot be seen when the time is over, the task tries to see it for up to 60 s more. (templated)
+    :param wait_for_capacity: seconds or ``timedelta`` that each try waits at most for room, where Apify does not start
+        the build since the account's memory or number of jobs is used up: in the triggerer with ``deferrable``, else
+        in the worker. ``timeout`` does not count meanwhile, ``execution_timeout`` does. Nothing is started twice, and
+        nothing runs while it waits. ``None``: not at all. (templated)
     :param abort_on_kill: abort the unfinished build when the task is cleared, times out, or is marked; values as
         ``wait_for_completion``.
     :param stream_log: show the build's own log in the task's log: line by line while the task waits in a worker; its
@@ -67,7 +72,7 @@ class ApifyBuildOperator(JobOperator):
     :raises ApifyBuildFailed: the build did not succeed; with the end of its log. A retry starts a fresh build.
     :raises ApifyJobTimeout: it did not end within ``timeout``.
     :raises ApifyPollError: for 10 minutes Apify refused to say how the build is doing. A retry waits for it.
-    :raises ApifyCapacityError: the account's memory is taken.
+    :raises ApifyCapacityError: the account's memory is taken, also when ``wait_for_capacity`` was over.
     :raises ApifyConfigurationError: an argument or a field of the connection cannot be used. Not retried.
     :raises ApifyApiError: a request failed; see ``airflow_provider_apify.exceptions`` for which are retried.
     """
@@ -99,6 +104,7 @@ class ApifyBuildOperator(JobOperator):
         wait_for_completion: bool | str = False,
         deferrable: bool | str | None = None,
         timeout: timedelta | float | str | XComArg | None = None,
+        wait_for_capacity: timedelta | float | str | XComArg | None = None,
         abort_on_kill: bool | str = True,
         stream_log: bool | str = False,
         apify_conn_id: str = "apify_default",
@@ -109,6 +115,7 @@ class ApifyBuildOperator(JobOperator):
             wait_for_completion=wait_for_completion,
             deferrable=deferrable,
             timeout=timeout,
+            wait_for_capacity=wait_for_capacity,
             abort_on_kill=abort_on_kill,
             stream_log=stream_log,
             apify_conn_id=apify_conn_id,
@@ -126,6 +133,9 @@ class ApifyBuildOperator(JobOperator):
         super()._read_rendered()
         self.actor_id = arguments.checked(check_actor_id, arguments.digits(self.actor_id))
         self.reuse_if_younger_than = _age(self.reuse_if_younger_than)
+
+    def needed_mbytes(self) -> float:
+        return builds.MEMORY_MBYTES
 
     def _attempt(self, context: Context, client: Client, begun: float) -> Attempt:
         from airflow_provider_apify.lifecycle.attempt import Attempt

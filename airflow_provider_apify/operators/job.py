@@ -5,12 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.providers.common.compat.sdk import BaseOperator
 
 from airflow_provider_apify import metrics
-from airflow_provider_apify.exceptions import ApifyConfigurationError, ApifyJobTimeout, ApifySupersededError
+from airflow_provider_apify.exceptions import (
+    ApifyCapacityError,
+    ApifyConfigurationError,
+    ApifyJobTimeout,
+    ApifySupersededError,
+)
 from airflow_provider_apify.lifecycle import arguments, outcome
 from airflow_provider_apify.lifecycle.deferral import defer, limits_after, limits_of, resume, summary_after, wait_here
 from airflow_provider_apify.lifecycle.job_log import streamed_log
@@ -22,9 +28,11 @@ if TYPE_CHECKING:
     from airflow_provider_apify.api.job import Job, JobKind
     from airflow_provider_apify.client.client import Client
     from airflow_provider_apify.exceptions import ApifyJobFailed
+    from airflow_provider_apify.jobs.start import Started
     from airflow_provider_apify.jobs.wait import Limits
     from airflow_provider_apify.lifecycle.attempt import Attempt
     from airflow_provider_apify.lifecycle.hold import Hold
+    from airflow_provider_apify.lifecycle.room import Waiting
 
 
 class JobOperator(arguments.LiteralsStayText, BaseOperator):
@@ -45,7 +53,7 @@ class JobOperator(arguments.LiteralsStayText, BaseOperator):
     #: Whether the job's log was shown as it was written.
     log_streamed: bool = False
 
-    template_fields: Sequence[str] = ("wait_for_finish", "timeout", "apify_conn_id")
+    template_fields: Sequence[str] = ("wait_for_finish", "timeout", "wait_for_capacity", "apify_conn_id")
     operator_extra_links = (ApifyConsoleLink(),)
 
     def __init__(
@@ -55,6 +63,7 @@ class JobOperator(arguments.LiteralsStayText, BaseOperator):
         wait_for_completion: bool | str,
         deferrable: bool | str | None,
         timeout: timedelta | float | str | XComArg | None,
+        wait_for_capacity: timedelta | float | str | XComArg | None,
         abort_on_kill: bool | str,
         stream_log: bool | str = False,
         apify_conn_id: str,
@@ -66,6 +75,9 @@ class JobOperator(arguments.LiteralsStayText, BaseOperator):
         self.wait_for_completion = arguments.switch("wait_for_completion", wait_for_completion)
         self.deferrable = arguments.deferrable(deferrable)
         self.timeout = arguments.now_or_rendered(arguments.seconds, timeout)
+        self.wait_for_capacity = arguments.now_or_rendered(
+            partial(arguments.seconds, name="wait_for_capacity"), wait_for_capacity
+        )
         self.abort_on_kill = arguments.switch("abort_on_kill", abort_on_kill)
         self.stream_log = arguments.switch("stream_log", stream_log)
         self.apify_conn_id = apify_conn_id
@@ -81,7 +93,7 @@ class JobOperator(arguments.LiteralsStayText, BaseOperator):
                 self.task_id,
                 self.job_kind.name,
                 constructors=sum("__init__" in vars(each) for each in classes),
-                deferrable=self.deferrable and deferrable is not None,
+                deferrable=self.deferrable and deferrable is not None and wait_for_capacity is None,
                 timeout=self.timeout is not None,
                 stream_log=self.stream_log and wait_for_finish is None,
                 **(needs_the_end or {}),
@@ -95,6 +107,10 @@ class JobOperator(arguments.LiteralsStayText, BaseOperator):
         """Give what makes the trigger that waits for such a job: its class, or more."""
         raise NotImplementedError
 
+    def needed_mbytes(self) -> float | None:
+        """Give the memory that the job takes, in MB, from the rendered arguments; ``None``: Apify decides."""
+        raise NotImplementedError
+
     def _complete(self, client: Client, summary: dict[str, Any], limits: Limits) -> None:
         """Add to the summary of a job that has ended what its own answer does not say."""
 
@@ -102,12 +118,37 @@ class JobOperator(arguments.LiteralsStayText, BaseOperator):
         """Raise what a job that has succeeded lacks all the same."""
 
     def _read_rendered(self) -> None:
-        """Read what templates gave: from here on, ``timeout`` and ``wait_for_finish`` are numbers or ``None``."""
+        """Read what templates gave: from here on, what is a number of seconds is one, or ``None``."""
         self.timeout = arguments.seconds(self.timeout)
+        self.wait_for_capacity = arguments.seconds(self.wait_for_capacity, name="wait_for_capacity")
         self.wait_for_finish = arguments.wait_for_finish(self.wait_for_finish)
 
     def execute(self, context: Context) -> str:
-        begun = time.time()
+        from airflow_provider_apify.lifecycle.room import Waiting
+
+        return self._start_and_wait(context, Waiting(begun=time.time()))
+
+    def resume_start(
+        self, context: Context, event: dict[str, Any] | None = None, waiting: dict[str, Any] | None = None
+    ) -> str:
+        """Continue after the triggerer has waited for room: look, start, or wait again."""
+        from airflow_provider_apify.lifecycle.room import Waiting
+
+        self.wait_for_capacity = arguments.seconds(self.wait_for_capacity, name="wait_for_capacity")
+        failed = event.get("message") if isinstance(event, dict) and event.get("status") == "error" else None
+        if failed:
+            self.log.warning("%s Continuing in the worker.", failed)
+        # A trigger that failed is not tried again: where its code cannot be loaded that would never end.
+        return self._start_and_wait(context, Waiting.stored(self, context, waiting), here=bool(failed))
+
+    def _start_and_wait(self, context: Context, waiting: Waiting, *, here: bool = False) -> str:
+        """
+        Start the job, or find it, and wait for it if asked to.
+
+        :param waiting: how this try has waited for room before.
+        :param here: wait for room in the worker from now on.
+        """
+        begun = waiting.begun
         self.console_url = ""  # so that Airflow does not look for it where none can be
         self._check_outlets()
         self._read_rendered()
@@ -122,7 +163,7 @@ class JobOperator(arguments.LiteralsStayText, BaseOperator):
         if self._killed and hold.is_over():
             raise ApifySupersededError(f"The task is being ended: no {self.job_kind.name} is started.")
         with hold.during():
-            started = attempt.start(hold)
+            started = self._started(client, attempt, hold, waiting, here)
             job = started.job
             if started.adopted and (job.act_id is None or (job.is_terminal and job.stats is None)):
                 # It comes from a list, whose items do not say so.
@@ -158,6 +199,9 @@ class JobOperator(arguments.LiteralsStayText, BaseOperator):
             from airflow_provider_apify.lifecycle.attempt import job_before
 
             job_id = job_before(self, context)
+        if job_id is None and self.wait_for_capacity is not None:
+            # No triggerer ran, or the trigger crashed, and there was no job yet: it waited for room.
+            return self.resume_start(context, event)
         self._hold.take(job_id)
         with self._hold.during():
             self._read_rendered()
@@ -172,6 +216,22 @@ class JobOperator(arguments.LiteralsStayText, BaseOperator):
         self._killed = True
         if self._hold is not None:
             self._hold.on_kill()
+
+    def _started(self, client: Client, attempt: Attempt, hold: Hold, waiting: Waiting, here: bool) -> Started:
+        """Start the job, or find it; where Apify has no room for it, wait for that if asked to."""
+        while True:
+            looked = time.time()
+            try:
+                return attempt.start(hold, waiting.refused)
+            except ApifyCapacityError as error:
+                if self.wait_for_capacity is None:
+                    raise
+                from airflow_provider_apify.lifecycle.room import wait_for_room
+                from airflow_provider_apify.triggers.capacity import ApifyCapacityTrigger
+
+                waiting = waiting.again(self, client, error, looked=looked)
+                trigger = ApifyCapacityTrigger if self.deferrable and not here else None
+                wait_for_room(self, client, attempt, waiting, error, trigger=trigger)
 
     def _wait(self, client: Client, job: Job, limits: Limits) -> Job:
         if job.is_terminal:

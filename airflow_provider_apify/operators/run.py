@@ -70,6 +70,10 @@ class RunOperator(JobOperator):
         super()._read_rendered()
         self.min_items = arguments.min_items(self.min_items)
 
+    def needed_mbytes(self) -> float | None:
+        memory = arguments.number(self.memory_mbytes)
+        return None if memory is None else float(memory)
+
     def _of(self) -> tuple[str, str]:
         """Give the path of the runs of what is run, and its name for messages."""
         raise NotImplementedError
@@ -169,10 +173,15 @@ class ApifyRunActorOperator(RunOperator):
     :param wait_for_completion: wait until the run has ended, and fail if it did not succeed: a bool or ``"true"`` or
         ``"false"``.
     :param deferrable: wait in the triggerer instead of the worker, for 15 s or longer; values as
-        ``wait_for_completion``, without which it has no effect. ``None``: ``[operators] default_deferrable``.
+        ``wait_for_completion``, without which it has no effect but on ``wait_for_capacity``. ``None``: ``[operators]
+        default_deferrable``.
     :param timeout: seconds or ``timedelta`` that each try waits at most, from when its run is known; then the run is
         aborted. ``None``: as long as it takes. It has no effect without ``wait_for_completion``. ``execution_timeout``
         counts from the begin of the try, also while deferred. Apify's own limit is ``run_timeout``. (templated)
+    :param wait_for_capacity: seconds or ``timedelta`` that each try waits at most for room, where Apify does not start
+        the run since the account's memory or number of jobs is used up: in the triggerer with ``deferrable``, else
+        in the worker. ``timeout`` does not count meanwhile, ``execution_timeout`` does. Nothing is started twice, and
+        nothing runs while it waits. ``None``: not at all. (templated)
     :param abort_on_kill: abort the unfinished run when the task is cleared, times out, or is marked; values as
         ``wait_for_completion``.
     :param abort_gracefully: when it is aborted, let the Actor save what it has, for 30 s at most, which are paid for;
@@ -186,7 +195,7 @@ class ApifyRunActorOperator(RunOperator):
     :raises ApifyTooFewItems: it succeeded with fewer than ``min_items`` items. A retry starts a fresh run.
     :raises ApifyJobTimeout: it did not end within ``timeout``.
     :raises ApifyPollError: for 10 minutes Apify refused to say how the run is doing. A retry waits for it.
-    :raises ApifyCapacityError: the account's memory is taken.
+    :raises ApifyCapacityError: the account's memory is taken, also when ``wait_for_capacity`` was over.
     :raises ApifyInvalidRequestError: the input does not fit the Actor's input schema, or the build cannot be run. Not
         retried.
     :raises ApifyQuotaError: the account may not spend more, or the Actor must be rented. Not retried.
@@ -215,6 +224,7 @@ class ApifyRunActorOperator(RunOperator):
         wait_for_completion: bool | str = False,
         deferrable: bool | str | None = None,
         timeout: timedelta | float | str | XComArg | None = None,
+        wait_for_capacity: timedelta | float | str | XComArg | None = None,
         abort_on_kill: bool | str = True,
         abort_gracefully: bool | str = False,
         stream_log: bool | str = False,
@@ -233,6 +243,7 @@ class ApifyRunActorOperator(RunOperator):
             wait_for_completion=wait_for_completion,
             deferrable=deferrable,
             timeout=timeout,
+            wait_for_capacity=wait_for_capacity,
             abort_on_kill=abort_on_kill,
             abort_gracefully=abort_gracefully,
             stream_log=stream_log,
@@ -288,6 +299,7 @@ class ApifyRunTaskOperator(RunOperator):
         wait_for_completion: bool | str = False,
         deferrable: bool | str | None = None,
         timeout: timedelta | float | str | XComArg | None = None,
+        wait_for_capacity: timedelta | float | str | XComArg | None = None,
         abort_on_kill: bool | str = True,
         abort_gracefully: bool | str = False,
         stream_log: bool | str = False,
@@ -306,6 +318,7 @@ class ApifyRunTaskOperator(RunOperator):
             wait_for_completion=wait_for_completion,
             deferrable=deferrable,
             timeout=timeout,
+            wait_for_capacity=wait_for_capacity,
             abort_on_kill=abort_on_kill,
             abort_gracefully=abort_gracefully,
             stream_log=stream_log,

@@ -66,7 +66,7 @@ class JobTrigger(BaseTrigger):
         try:
             event = await self._wait()
             self._done = event["status"] == "ended"
-            await self._hold_back()
+            await hold_back(self, self.not_before)
         except asyncio.CancelledError:
             # Where Airflow calls no on_kill, this is all that a trigger hears of its task. Of Ctrl-C in a run inside
             # one process it is all on every Airflow.
@@ -133,10 +133,12 @@ class JobTrigger(BaseTrigger):
             return {"status": "error", **to_event(ApifyException(message))}
         return {"status": "ended", noun: job.summary()}
 
-    async def _hold_back(self) -> None:
-        if self.not_before is not None and not compat.runs_in_its_tasks_process(self):
-            # The worker's clock may be ahead of this one.
-            await asyncio.sleep(min(self.not_before - time.time(), EARLIEST_EVENT))
-
     def _client(self) -> Client:
         return Client(Source(self.apify_conn_id), self.log)
+
+
+async def hold_back(trigger: BaseTrigger, not_before: float | None) -> None:
+    """Wait until a trigger may send its event."""
+    if not_before is not None and not compat.runs_in_its_tasks_process(trigger):
+        # The worker's clock may be ahead of this one.
+        await asyncio.sleep(min(not_before - time.time(), EARLIEST_EVENT))
