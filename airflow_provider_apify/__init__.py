@@ -14,17 +14,20 @@ if TYPE_CHECKING:
     from airflow_provider_apify.sensors.build import ApifyBuildSensor
     from airflow_provider_apify.sensors.run import ApifyRunSensor
     from airflow_provider_apify.triggers.build import ApifyBuildTrigger
+    from airflow_provider_apify.triggers.events import ApifyBuildsEventTrigger, ApifyRunsEventTrigger
     from airflow_provider_apify.triggers.run import ApifyRunTrigger
 
 __all__ = [
     "ApifyBuildOperator",
     "ApifyBuildSensor",
     "ApifyBuildTrigger",
+    "ApifyBuildsEventTrigger",
     "ApifyHook",
     "ApifyRunActorOperator",
     "ApifyRunSensor",
     "ApifyRunTaskOperator",
     "ApifyRunTrigger",
+    "ApifyRunsEventTrigger",
     "__version__",
 ]
 
@@ -32,11 +35,13 @@ _HOMES = {
     "ApifyBuildOperator": "operators.build",
     "ApifyBuildSensor": "sensors.build",
     "ApifyBuildTrigger": "triggers.build",
+    "ApifyBuildsEventTrigger": "triggers.events",
     "ApifyHook": "hooks.apify",
     "ApifyRunActorOperator": "operators.run",
     "ApifyRunSensor": "sensors.run",
     "ApifyRunTaskOperator": "operators.run",
     "ApifyRunTrigger": "triggers.run",
+    "ApifyRunsEventTrigger": "triggers.events",
     "__version__": "_version",
 }
 

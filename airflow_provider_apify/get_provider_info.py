@@ -28,7 +28,11 @@ def get_provider_info() -> dict:  # type: ignore[type-arg]
         "triggers": [
             {
                 "integration-name": "Apify",
-                "python-modules": ["airflow_provider_apify.triggers.build", "airflow_provider_apify.triggers.run"],
+                "python-modules": [
+                    "airflow_provider_apify.triggers.build",
+                    "airflow_provider_apify.triggers.events",
+                    "airflow_provider_apify.triggers.run",
+                ],
             }
         ],
         "extra-links": ["airflow_provider_apify.links.console.ApifyConsoleLink"],
