@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     from airflow_provider_apify.transfers.dataset_to_object_storage import ApifyDatasetToObjectStorageOperator
     from airflow_provider_apify.triggers.build import ApifyBuildTrigger
     from airflow_provider_apify.triggers.capacity import ApifyCapacityTrigger
+    from airflow_provider_apify.triggers.events import ApifyBuildsEventTrigger, ApifyRunsEventTrigger
     from airflow_provider_apify.triggers.run import ApifyRunTrigger
 
 __all__ = [
     "ApifyBuildOperator",
     "ApifyBuildSensor",
     "ApifyBuildTrigger",
+    "ApifyBuildsEventTrigger",
     "ApifyCapacityTrigger",
     "ApifyDatasetToObjectStorageOperator",
     "ApifyHook",
@@ -30,6 +32,7 @@ __all__ = [
     "ApifyRunSensor",
     "ApifyRunTaskOperator",
     "ApifyRunTrigger",
+    "ApifyRunsEventTrigger",
     "ApifyTagBuildOperator",
     "__version__",
 ]
@@ -38,6 +41,7 @@ _HOMES = {
     "ApifyBuildOperator": "operators.build",
     "ApifyBuildSensor": "sensors.build",
     "ApifyBuildTrigger": "triggers.build",
+    "ApifyBuildsEventTrigger": "triggers.events",
     "ApifyCapacityTrigger": "triggers.capacity",
     "ApifyDatasetToObjectStorageOperator": "transfers.dataset_to_object_storage",
     "ApifyHook": "hooks.apify",
@@ -45,6 +49,7 @@ _HOMES = {
     "ApifyRunSensor": "sensors.run",
     "ApifyRunTaskOperator": "operators.run",
     "ApifyRunTrigger": "triggers.run",
+    "ApifyRunsEventTrigger": "triggers.events",
     "ApifyTagBuildOperator": "operators.tag",
     "__version__": "_version",
 }

@@ -79,6 +79,20 @@ def task_state_store(context: Any) -> Any:
     return context.get("task_state_store")
 
 
+def has_acknowledged_events() -> bool:
+    """Whether Airflow says when it has stored the event of a watcher's trigger (3.3)."""
+    from airflow.triggers.base import BaseEventTrigger
+
+    return hasattr(BaseEventTrigger, "create_shared_stream_producer")
+
+
+def asset_state_store(name: str) -> Any:
+    """Give the store of an asset, in the triggerer: a trigger of several assets is given none that says whose it is."""
+    from airflow.sdk.execution_time.context import AssetStateStoreAccessor
+
+    return AssetStateStoreAccessor(name=name)
+
+
 def is_tasks_test(ti: Any) -> bool:
     """Whether this is ``airflow tasks test``, which runs a single try, whatever the task's retries."""
     from airflow.sdk.execution_time import task_runner

@@ -35,6 +35,7 @@ def get_provider_info() -> dict:  # type: ignore[type-arg]
                 "python-modules": [
                     "airflow_provider_apify.triggers.build",
                     "airflow_provider_apify.triggers.capacity",
+                    "airflow_provider_apify.triggers.events",
                     "airflow_provider_apify.triggers.run",
                 ],
             }

@@ -10,7 +10,7 @@ from airflow import providers_manager
 from airflow.models import taskinstance
 from airflow.sdk.api.datamodels._generated import TIRunContext
 from airflow.sdk.execution_time import comms, supervisor, task_runner
-from airflow.triggers.base import BaseTrigger
+from airflow.triggers.base import BaseEventTrigger, BaseTrigger
 
 
 @dataclass(frozen=True)
@@ -86,4 +86,9 @@ START_DATE = Feature(
     "When its trigger has crashed, a task waits in the worker for its whole `timeout` and `execution_timeout` again,"
     " not for the rest of them.",
 )
-FEATURES = (STORE, ON_KILL, FORWARDED_SIGTERM, LOCK, FORM, RETRY, ALIAS, SKIP_LISTENERS, START_DATE)
+WATCHERS = Feature(
+    "acknowledged events of watchers",
+    hasattr(BaseEventTrigger, "create_shared_stream_producer"),
+    "`ApifyRunsEventTrigger` and `ApifyBuildsEventTrigger` are refused when the DAG is parsed.",
+)
+FEATURES = (STORE, ON_KILL, FORWARDED_SIGTERM, LOCK, FORM, RETRY, ALIAS, SKIP_LISTENERS, START_DATE, WATCHERS)

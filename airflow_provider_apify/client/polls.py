@@ -1,6 +1,8 @@
 """
 Asking for any number of jobs from one event loop, over one session for each Airflow connection.
 
+:class:`Polls` is for who waits for a job that it knows, :class:`Feed` for who wants to know of all.
+
 A long-poll is answered the moment its job ends. Where the connection allows none (``wait_seconds`` 0), all who wait
 share one request every few seconds, which lists the account's jobs, newest first: who is seen there to have ended is
 asked for at once, and who is not in the list after the time that a long-poll would have taken.
@@ -12,16 +14,18 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from itertools import count
 from typing import Any, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
 from airflow_provider_apify.api.account import Account, get_limits
-from airflow_provider_apify.api.endpoints import Request, get_job, list_jobs
+from airflow_provider_apify.api.builds import Actor
+from airflow_provider_apify.api.endpoints import PAGE_LIMIT, Request, get_actor, get_job, list_jobs
 from airflow_provider_apify.api.errors import ApiError
 from airflow_provider_apify.api.job import TERMINAL, J, Job, JobKind
 from airflow_provider_apify.client import wire
@@ -41,6 +45,11 @@ SHORT_REQUESTS = 20
 #: Seconds between the starts of two long-polls, on average: a TLS handshake takes a millisecond of the loop's time.
 #: Those due within the second number of seconds start together: each alone would wake the loop several times.
 SPACING, TOGETHER = 0.004, 0.04
+#: How many jobs each look of a feed asks for, before it asks for more; and seconds before its first look, in which all
+#: who start with their triggerer come together.
+NEWEST, GATHER = 100, 1.0
+
+log = logging.getLogger(__name__)
 
 
 class Polls:
@@ -52,6 +61,8 @@ class Polls:
         self._next_start = 0.0
         self._short = asyncio.Semaphore(SHORT_REQUESTS)
         self._lists: dict[JobKind[Job], Poller[str]] = {}
+        self._feeds: dict[tuple[JobKind[Job], float], Feed] = {}
+        self._actor_ids: dict[str, str] = {}
         self._room = Room()
         self._limits: Poller[Waiter] | None = None
         #: Whether the account's limits can be read, as far as is known.
@@ -86,6 +97,26 @@ class Polls:
             async with self._short:
                 answer = await self.transport.send(request)
         return wire.parsed(request, partial(kind.job.from_api, console_url=settings.console_url), answer)
+
+    def feed(self, kind: JobKind[Job], interval: float) -> Feed:
+        """Give the feed of the account's jobs of a kind that is looked at every ``interval`` seconds."""
+        if (kind, interval) not in self._feeds:
+            self._feeds[kind, interval] = Feed(self, kind, interval)
+        return self._feeds[kind, interval]
+
+    async def actor_id(self, actor: str) -> str:
+        """
+        Give the id of an Actor that may be called by its name; it is asked for once.
+
+        :raises ApiError: asking failed.
+        """
+        if "/" not in actor and "~" not in actor:
+            return actor
+        async with self._short:
+            if actor not in self._actor_ids:
+                request = get_actor(actor)
+                self._actor_ids[actor] = wire.parsed(request, Actor.from_api, await self.transport.send(request)).id
+        return self._actor_ids[actor]
 
     async def wait_for_room(self, mbytes: float | None, *, since: float, patience: float) -> None:
         """
@@ -133,6 +164,7 @@ class Poller(Generic[K]):
     One request, sent about every ``interval`` seconds as long as somebody waits for what its answers show.
 
     :param shown: gives, of the keys that somebody waits for, at least those that an answer shows.
+    :param first: seconds before the first one; ``None`` for ``interval``.
     """
 
     def __init__(
@@ -141,16 +173,19 @@ class Poller(Generic[K]):
         request: Request,
         interval: float,
         shown: Callable[[Any, Collection[K]], Collection[K]],
+        first: float | None = None,
     ) -> None:
         self._send = send
         self._request = request
         self._interval = interval
         self._shown = shown
+        self._first = interval if first is None else first
+        self._answered = -math.inf
         self._waiting: dict[asyncio.Future[None], K] = {}
         self._task: asyncio.Task[None] | None = None
 
-    async def wait(self, key: K, seconds: float) -> None:
-        """Wait until an answer shows ``key``, for ``seconds`` at most."""
+    async def wait(self, key: K, seconds: float | None) -> None:
+        """Wait until an answer shows ``key``, for ``seconds`` at most; ``None``: however long it takes."""
         shown: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting[shown] = key
         if self._task is None:
@@ -165,13 +200,13 @@ class Poller(Generic[K]):
                 self._task = None
 
     async def _poll(self) -> None:
-        errors, pause = 0, self._interval
+        errors, pause = 0, max(self._first, self._answered + self._interval - _now())
         while True:
             await asyncio.sleep(room.jittered(pause))
             try:
                 answer = await self._send(self._request)
                 keys = self._shown(answer, list(self._waiting.values()))
-                errors, pause = 0, self._interval
+                errors, pause, self._answered = 0, self._interval, _now()
             except Exception as error:
                 # Who asks for the job itself gets the same error, and says so, or sees more than the list shows.
                 pause = REFUSED_PAUSE
@@ -182,6 +217,83 @@ class Poller(Generic[K]):
             for future, key in self._waiting.items():
                 if key in keys and not future.done():
                     future.set_result(None)
+
+
+class Feed:
+    """
+    The newest of the account's jobs of one kind: asked for every ``interval`` seconds, once for all who look.
+
+    :ivar looks: how often the list has been read.
+    """
+
+    def __init__(self, polls: Polls, kind: JobKind[Job], interval: float) -> None:
+        self._polls = polls
+        self._kind = kind
+        self._poller = Poller(
+            self._read, list_jobs(kind.path, limit=NEWEST), interval, lambda served, waiting: served, first=GATHER
+        )
+        #: Down to which start those who wait want the list.
+        self._down_to: dict[str, float] = {}
+        self._jobs: dict[str, Job] = {}
+        #: The jobs asked for by id since the last look.
+        self._whole: dict[str, asyncio.Task[Job]] = {}
+        self.looks = 0
+
+    async def look(self, who: str, down_to: float) -> Mapping[str, Job]:
+        """
+        Wait for the next look, and give by id the newest jobs, at least those that began after ``down_to``.
+
+        :param who: tells apart those who look.
+        :param down_to: epoch seconds, by Apify's clock.
+        """
+        self._down_to[who] = down_to
+        try:
+            await self._poller.wait(who, None)
+        finally:
+            del self._down_to[who]
+        return self._jobs
+
+    async def whole(self, job_id: str) -> Job:
+        """
+        Give a job as it is now; between two looks it is asked for once.
+
+        :raises ApiError: asking failed.
+        """
+        if job_id not in self._whole:
+            ask = self._polls.ask(self._kind, job_id, 0)
+            self._whole[job_id] = contextvars.Context().run(asyncio.ensure_future, ask)
+        return await asyncio.shield(self._whole[job_id])
+
+    async def _read(self, request: Request) -> set[str]:
+        """Read the list as far as those want it who wait now; gives who they are. Others wait for the next look."""
+        served = dict(self._down_to)
+        try:
+            jobs = await self._pages(request, min(served.values(), default=math.inf))
+        except Exception as error:
+            log.warning("%s\nWho watches for %ss that end sees none until this passes.", error, self._kind.name)
+            raise
+        self._jobs, self._whole, self.looks = jobs, {}, self.looks + 1
+        return set(served)
+
+    async def _pages(self, request: Request, down_to: float) -> dict[str, Job]:
+        jobs: dict[str, Job] = {}
+        offset, asked = 0, NEWEST
+        while True:
+            items = wire.parsed(request, lambda data: list(data["items"]), await self._polls.transport.send(request))
+            page = list(self._readable(items))
+            # A job that begins meanwhile moves others to the next page, where they are seen again.
+            jobs |= {job.id: job for job in page}
+            starts = [job.started_at.timestamp() for job in page if job.started_at]
+            if len(items) < asked or not starts or min(starts) < down_to:
+                return jobs
+            offset, asked = offset + asked, PAGE_LIMIT
+            request = list_jobs(self._kind.path, limit=asked, offset=offset)
+
+    def _readable(self, items: list[Any]) -> Iterator[Job]:
+        console_url = self._polls.settings.console_url if self._polls.settings else None
+        for item in items:
+            with suppress(ValueError):
+                yield self._kind.job.from_api(item, console_url=console_url)
 
 
 def _ended(data: Any, waiting: Collection[str]) -> set[str]:

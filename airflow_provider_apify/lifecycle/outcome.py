@@ -28,6 +28,7 @@ def announce(task: Any, context: Context, summary: Mapping[str, Any]) -> None:
             ti.xcom_push(key, summary.get(key))
     url = summary.get("console_url")
     task.console_url = url
+    task.known_job = summary
     # Airflow asks for the link when the task leaves the worker; this shows it while it waits there, too.
     ti.xcom_push(ApifyConsoleLink().xcom_key, url or "")
 

@@ -20,6 +20,7 @@ from airflow_provider_apify.exceptions import (
 from airflow_provider_apify.lifecycle import arguments, outcome
 from airflow_provider_apify.lifecycle.deferral import defer, limits_after, limits_of, resume, summary_after, wait_here
 from airflow_provider_apify.lifecycle.job_log import streamed_log
+from airflow_provider_apify.lifecycle.lineage import TellsLineage
 from airflow_provider_apify.links.console import ApifyConsoleLink
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from airflow_provider_apify.lifecycle.room import Waiting
 
 
-class JobOperator(arguments.LiteralsStayText, BaseOperator):
+class JobOperator(arguments.LiteralsStayText, TellsLineage, BaseOperator):
     """
     Starts one job for each attempt, waits for it if asked to, and aborts it when the task is ended early.
 

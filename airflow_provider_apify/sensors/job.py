@@ -22,6 +22,7 @@ from airflow_provider_apify.client.failures import configuration, timed_out
 from airflow_provider_apify.exceptions import ApifyJobSensorTimeout, ApifyJobTimeout
 from airflow_provider_apify.jobs.wait import Limits
 from airflow_provider_apify.lifecycle import arguments, deferral, outcome
+from airflow_provider_apify.lifecycle.lineage import TellsLineage
 from airflow_provider_apify.links.console import ApifyConsoleLink
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 _FINAL = (AirflowFailException, AirflowSensorTimeout, AirflowTaskTimeout, ApifyJobTimeout)
 
 
-class JobSensor(arguments.LiteralsStayText, BaseSensorOperator):
+class JobSensor(arguments.LiteralsStayText, TellsLineage, BaseSensorOperator):
     """
     Waits until a job that something else has started has ended, and never aborts it.
 

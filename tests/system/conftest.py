@@ -21,6 +21,7 @@ import pytest
 from airflow_provider_apify.emulator import Actor, Emulator
 from airflow_provider_apify.emulator.call import RequestRecord
 from rig.local_airflow import LocalAirflow
+from tests.features import WATCHERS
 from tests.kinds import Builds
 from tests.rows import jobs_are
 
@@ -87,6 +88,8 @@ def airflow(
     home = Path(tempfile.mkdtemp(prefix="airflow-system-"))
     dags = home / "dags"
     shutil.copytree(ROOT / "example_dags", dags)
+    if not WATCHERS.there:
+        dags.joinpath("on_run_finished.py").unlink()
     shutil.copytree(ROOT / "tests" / "system" / "dags", dags, dirs_exist_ok=True)
     env = {
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "15",

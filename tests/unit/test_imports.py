@@ -30,6 +30,17 @@ def test_operator_and_sensor_add_no_http_library_to_a_dag_file() -> None:
     )
 
 
+def test_watchers_add_no_http_library_to_a_dag_file() -> None:
+    assert (
+        printed(
+            "import sys, airflow.sdk, airflow.triggers.base; before = set(sys.modules)\n"
+            "import airflow_provider_apify.triggers.events\n"
+            f"print('ADDED', *sorted({LIBRARIES} & (set(sys.modules) - before)))"
+        )
+        == []
+    )
+
+
 def test_api_and_jobs_need_neither_airflow_nor_http_libraries() -> None:
     assert (
         printed(
