@@ -130,7 +130,7 @@ class Client:
         :raises ApifyApiError: ``error``, if the request may not be sent again.
         """
         named = self._named(error, self.settings)
-        self._pause(self._pause_after(named, failures, request, ATTEMPTS, self._longest_pause))
+        self.pause(self._pause_after(named, failures, request, ATTEMPTS, self._longest_pause))
 
     def start(self, start: Start[J], *, fingerprint: object = "", attempts: int = ATTEMPTS) -> J:
         """Start a job. With ``outcome_unknown`` set, an ``ApifyApiError`` says that there may be one all the same."""
@@ -170,7 +170,7 @@ class Client:
                     pause = watch.seen(job, time.monotonic())
                     if pause is None:
                         return job
-                self._pause(pause)
+                self.pause(pause)
         except ApiError as error:
             raise self._named(error, self.settings) from None
         except DeadlineReached:
@@ -195,7 +195,7 @@ class Client:
                 pause = watch.failed(error, time.monotonic())
                 if not missing:
                     return None
-            self._pause(pause)
+            self.pause(pause)
 
     def abort(self, kind: JobKind[J], job_id: str, *, gracefully: bool = False, attempts: int = ATTEMPTS) -> J:
         """Abort a job; ``gracefully``: give it time to save what it has. Does nothing to one that has ended."""
@@ -309,7 +309,7 @@ class Client:
             except ApiError as error:
                 failures += 1
                 pause = self._pause_after(error, failures, request, attempts, self._longest_pause)
-            self._pause(pause)
+            self.pause(pause)
 
     def _once(self, send: Callable[[SyncTransport], T]) -> T:
         transport = self.connect()
@@ -325,7 +325,8 @@ class Client:
         except ApiError as error:
             raise self._named(error, transport.settings) from None
 
-    def _pause(self, seconds: float) -> None:
+    def pause(self, seconds: float) -> None:
+        """Wait, unless ``stopping`` is set."""
         if self.stopping.wait(seconds):
             raise ApifySupersededError("The task is being ended: no more requests for it.")
 

@@ -7,7 +7,9 @@ Neither ``itemCount`` nor the total in the answers is asked: both are late. The 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Generator, Iterable, Iterator
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_apify.api import storages
@@ -23,25 +25,35 @@ if TYPE_CHECKING:
 #: Stored items that one request looks at.
 PAGE = 10_000
 
+#: Seconds after which an item that was stored can be read.
+LATE = 6.0
+
 _NO_FILTERS = Filters()
 _COUNT = "X-Apify-Pagination-Count"
 
 
 def read(
-    client: Client, dataset_id: str, filters: Filters = _NO_FILTERS, *, offset: int = 0, limit: int | None = None
+    client: Client,
+    dataset_id: str,
+    filters: Filters = _NO_FILTERS,
+    *,
+    offset: int = 0,
+    limit: int | None = None,
+    late: float = 0.0,
 ) -> Iterator[bytes]:
     """
     Give a dataset's items as blocks of whole lines, each line an item as JSON.
 
     :param offset: how many stored items to pass over.
     :param limit: how many stored items to look at; ``None``: all.
+    :param late: seconds to wait at the end before looking once more: the newest items may come late.
     :raises ValueError: an argument cannot be used. The iterator raises ``ApifyApiError``.
     """
     for name, value in (("offset", offset), ("limit", limit)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
             raise ValueError(f"{name} must be a whole number from 0; got {value!r}")
     storages.get_items(dataset_id, filters, offset=offset, limit=1)
-    return _read(client, dataset_id, filters, offset, limit)
+    return _read(client, dataset_id, filters, offset, limit, late)
 
 
 def parsed(blocks: Iterable[bytes]) -> Iterator[dict[str, Any]]:
@@ -54,19 +66,35 @@ def parsed(blocks: Iterable[bytes]) -> Iterator[dict[str, Any]]:
         raise as_airflow_error(unreadable("GET items", 200, "it has a line that is no JSON")) from None
 
 
-def count_items(client: Client, dataset_id: str, most: int) -> int:
-    """Count a dataset's items by reading them, up to ``most``."""
-    return sum(block.count(b"\n") for block in read(client, dataset_id, limit=most))
+def seconds_late(client: Client, finished_at: datetime | None) -> float:
+    """
+    Give the seconds after which the last items of a run can be read for certain.
+
+    :param finished_at: when the run ended; ``None``: not known.
+    """
+    if finished_at is None:
+        return LATE
+    return min(max(0.0, finished_at.timestamp() + LATE - time.time() - (client.clock_offset or 0.0)), LATE)
 
 
-def _read(client: Client, dataset_id: str, filters: Filters, offset: int, limit: int | None) -> Iterator[bytes]:
+def count_items(client: Client, dataset_id: str, most: int, *, late: float = 0.0) -> int:
+    """Count a dataset's items by reading them, up to ``most``; ``late`` as with :func:`read`."""
+    return sum(block.count(b"\n") for block in read(client, dataset_id, limit=most, late=late))
+
+
+def _read(
+    client: Client, dataset_id: str, filters: Filters, offset: int, limit: int | None, late: float
+) -> Iterator[bytes]:
     end = None if limit is None else offset + limit
     while end is None or offset < end:
         page = _Page(client, dataset_id, filters, offset, PAGE if end is None else min(PAGE, end - offset))
         yield from page.blocks()
         stored = page.lines if filters == _NO_FILTERS else (yield from _rest(page))
-        if not stored:
+        if not stored and not late:
             return
+        if not stored:
+            client.pause(late)
+            late = 0.0
         offset += stored
 
 

@@ -94,7 +94,7 @@ class _Shown:
             pause = FIRST_PAUSE if self._bytes > before else min(2 * pause, LONGEST_PAUSE)
             self.over.wait(pause - FIRST_PAUSE)
         self._client.close()
-        if self._begun and not self.stop.is_set():
+        if self._begun and self._lines < MOST_LINES and not self.stop.is_set():
             self._show(self._begun)
 
     def _read(self) -> None:

@@ -13,7 +13,7 @@ from airflow_provider_apify.api.runs import RUN
 from airflow_provider_apify.client.failures import configuration
 from airflow_provider_apify.exceptions import ApifyRunFailed, ApifyTooFewItems
 from airflow_provider_apify.lifecycle import arguments
-from airflow_provider_apify.lifecycle.min_items import check_min_items, count_found
+from airflow_provider_apify.lifecycle.min_items import check_min_items, items_found
 from airflow_provider_apify.lifecycle.tag_seen import add_actor_name
 from airflow_provider_apify.operators.job import JobOperator
 
@@ -105,7 +105,9 @@ class RunOperator(JobOperator):
 
     def _has_enough(self, client: Client, run: Any) -> bool:
         """Whether a run of a try before has found enough; if not, this try replaces it."""
-        found = count_found(client, run.dataset_id, self.min_items)
+        if run.finished_at is None:
+            run = client.get(RUN, run.id)  # items of lists need not have it
+        found = items_found(client, run.summary(), self.min_items)
         if found < self.min_items:
             self.log.warning(
                 "Run %s of the try before has %d items, fewer than min_items=%d: it is replaced.",

@@ -10,9 +10,9 @@ import pytest
 import requests
 from airflow.sdk import DAG
 
+from airflow_provider_apify.client import items
 from airflow_provider_apify.emulator import Emulator, Fault
-from airflow_provider_apify.exceptions import ApifyTooFewItems, ApifyTooFewItemsFinal
-from airflow_provider_apify.lifecycle import min_items
+from airflow_provider_apify.exceptions import ApifyNotFoundError, ApifyTooFewItems, ApifyTooFewItemsFinal
 from airflow_provider_apify.operators.run import ApifyRunActorOperator
 from airflow_provider_apify.sensors.run import ApifyRunSensor
 from tests.runner import Runner, Supervisor
@@ -22,7 +22,7 @@ WAYS = pytest.mark.parametrize("deferrable", [False, True], ids=["worker", "defe
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(min_items, "SECOND_COUNT", 1.0)
+    monkeypatch.setattr(items, "LATE", 1.5)
     yield
 
 
@@ -69,10 +69,18 @@ def test_too_little_fails_the_task_and_says_what_was_found(deferrable: bool, api
     assert outcome.xcoms["dataset_id"] == run["defaultDatasetId"]
 
 
-def test_it_is_counted_twice_before_it_is_too_little(apify: Emulator, runner: Runner) -> None:
+@WAYS
+def test_items_that_come_late_are_waited_for(deferrable: bool, apify: Emulator, runner: Runner) -> None:
     apify.items_seconds = 0.8
+    assert runner.run_to_end(lambda: operator(5, 5, deferrable=deferrable)).state == "success"
+
+
+def test_a_retry_waits_for_late_items_too(apify: Emulator, runner: Runner) -> None:
+    apify.items_seconds = 1.0
+    runner.run_to_end(lambda: operator(5, 5, wait_for_completion=False, wait_for_finish=5))
+    runner.retry()
     assert runner.run_to_end(lambda: operator(5, 5)).state == "success"
-    assert counts(apify) == 2
+    assert len(apify.runs) == 1
 
 
 def test_counting_reads_no_more_than_it_needs(apify: Emulator, runner: Runner) -> None:
@@ -110,7 +118,7 @@ def test_a_retry_that_cannot_count_starts_nothing(apify: Emulator, runner: Runne
     assert "/items with HTTP 403" in str(outcome.error)
 
 
-def test_a_dataset_that_is_gone_has_no_items(apify: Emulator, runner: Runner) -> None:
+def test_a_dataset_that_is_gone_is_an_error_and_no_reason_to_pay_again(apify: Emulator, runner: Runner) -> None:
     runner.run_to_end(lambda: operator(5, 9))
     requests.delete(
         f"{apify.url}/v2/datasets/{apify.runs[0]['defaultDatasetId']}",
@@ -118,8 +126,9 @@ def test_a_dataset_that_is_gone_has_no_items(apify: Emulator, runner: Runner) ->
         timeout=5,
     )
     runner.retry()
-    runner.run_to_end(lambda: operator(9, 9))
-    assert len(apify.runs) == 2
+    outcome = runner.run_to_end(lambda: operator(9, 9))
+    assert (type(outcome.error), len(apify.runs)) == (ApifyNotFoundError, 1)
+    assert "data retention" in str(outcome.error)
 
 
 @pytest.mark.parametrize(
