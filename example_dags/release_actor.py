@@ -141,7 +141,7 @@ with DAG(
         previous = ApifyHook().get_actor(actor).tagged_builds.get("previous")
         number = number or (previous and previous.build_number)
         if not number:
-            raise RuntimeError(f"Actor {actor} has no build previous: name one by number.")
+            raise RuntimeError(f"{actor} has no build previous: name one by number.")
         return str(number)
 
     roll_back = ApifyTagBuildOperator(
