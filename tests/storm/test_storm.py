@@ -1,4 +1,4 @@
-"""Promises 1 to 5 at once: 200 builds and runs, while answers get lost and workers, triggerers, scheduler are killed."""
+"""Promises 1 to 5 at once: 200 builds and runs, while answers get lost and workers, triggerers, schedulers die."""
 
 from __future__ import annotations
 
