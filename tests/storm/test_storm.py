@@ -1,4 +1,4 @@
-"""Promises 1 to 5 at once: 200 builds while answers get lost and workers, triggerers and the scheduler are killed."""
+"""Promises 1 to 5 at once: 200 builds and runs, while answers get lost and workers, triggerers, schedulers die."""
 
 from __future__ import annotations
 
@@ -24,14 +24,18 @@ from airflow_provider_apify.emulator import Actor, Emulator, Fault
 from airflow_provider_apify.jobs.start import Fingerprint
 from rig.local_airflow import LocalAirflow
 from rig.tables import table
-from tests.kinds import TERMINAL
+from tests.kinds import TERMINAL, Builds, Runs
 from tests.rows import count_jobs
-from tests.system.conftest import CANARY, expected_summary
+from tests.system.conftest import CANARY
 from tests.system.test_token_stays_inside import places_of
 
-BUILDS = 200
-#: Seconds of the quicker Actor's builds; the other takes a quarter longer.
-BUILD_SECONDS = 20.0
+#: How many jobs of each kind.
+JOBS = 100
+#: A task and its map index.
+Attempt = tuple[str, int]
+ATTEMPTS: list[Attempt] = [(task_id, index) for task_id in ("build", "run") for index in range(JOBS)]
+#: Seconds of the quicker Actor's jobs; those of the other take a quarter longer.
+JOB_SECONDS = 20.0
 #: Seconds from the start of the run to the end of its last task.
 LIMIT = 360.0
 #: How many processes are killed: a task's own; one with its supervisor; components with all their children.
@@ -47,11 +51,11 @@ CALM = {
     "WORKERS__MIN_HEARTBEAT_INTERVAL": "5",
 }
 
-START, LIST = ("POST", "/v2/acts/*/builds"), ("GET", "/v2/acts/*/builds")
-ACTOR, POLL = ("GET", "/v2/acts/~storm-?"), ("GET", "/v2/actor-builds/*")
+START, LIST = ("POST", "/v2/acts/*/*s"), ("GET", "/v2/acts/*/*s")
+ACTOR, POLL = ("GET", "/v2/acts/~storm-?"), ("GET", "/v2/actor-*s/*")
 LATER = {"Retry-After": "1"}
 #: What each request may meet: a probability, the kind, the rest. A start that is carried out late, and an Actor's list
-#: that is behind for longer than a retry takes to come, could cost a second build: nobody can know of the first one.
+#: that is behind for longer than a retry takes to come, could cost a second job: nobody can know of the first one.
 WEATHER: dict[tuple[str, str], list[tuple[float, str, dict[str, Any]]]] = {
     START: [
         (0.08, "lost-answer", {}),
@@ -106,16 +110,17 @@ KILLED = re.compile(r"Workload finished .*SIGKILL.* workload_id=(\S+)")
 
 @pytest.fixture
 def apify(seed: int) -> Iterator[Emulator]:
-    with Emulator(token=CANARY, build_seconds=BUILD_SECONDS, memory_mbytes=4096 * 2 * BUILDS, seed=seed) as emulator:
+    settings: dict[str, Any] = {"memory_mbytes": 8192 * 2 * JOBS, "max_concurrent_jobs": 4 * JOBS}
+    with Emulator(token=CANARY, build_seconds=JOB_SECONDS, run_seconds=JOB_SECONDS, seed=seed, **settings) as emulator:
         for index, slowness in enumerate([1.0, 1.25]):
-            emulator.add_actor(Actor(f"storm-{index}", slowness=slowness))
+            emulator.add_actor(Actor(f"storm-{index}", slowness=slowness, run_slowness=slowness))
         yield emulator
 
 
 @pytest.fixture
 def airflow(apify: Emulator) -> Iterator[LocalAirflow]:
     home = Path(tempfile.mkdtemp(prefix="airflow-storm-"))
-    env = {"STORM_BUILDS": str(BUILDS), **{f"AIRFLOW__{key}": value for key, value in CALM.items()}}
+    env = {"STORM_JOBS": str(JOBS), **{f"AIRFLOW__{key}": value for key, value in CALM.items()}}
     with LocalAirflow(home, Path(__file__).with_name("dags"), env=env) as local:
         local.add_connection(host=apify.url, password=CANARY)
         local.wait_for_dag("storm")
@@ -138,17 +143,22 @@ def test_storm(apify: Emulator, airflow: LocalAirflow, seed: int, capsys: pytest
         killer.strike(progress(apify))
     seconds = time.monotonic() - begun
 
-    tasks = rows_of(airflow, "SELECT map_index, state, try_number FROM task_instance")
+    tasks = [
+        ((task_id, index), state, tries)
+        for task_id, index, state, tries in rows_of(
+            airflow, "SELECT task_id, map_index, state, try_number FROM task_instance"
+        )
+    ]
     with capsys.disabled():
         print(report(apify, airflow, seed, seconds, tasks, killer, faults))
-    tries_of = {index: tries for index, _, tries in tasks}
+    tries_of = {attempt: tries for attempt, _, tries in tasks}
 
-    def tell(index: int) -> str:
-        return story(airflow, run, index, tries_of[index])
+    def tell(attempt: Attempt) -> str:
+        return story(airflow, run, attempt, tries_of[attempt])
 
-    troubled = {index: state for index, state, _ in tasks if state != "success"}
-    assert not troubled, "\n".join([str(troubled), *(tell(index) for index in list(troubled)[:5])])
-    assert sorted(index for index, _, _ in tasks) == list(range(BUILDS))
+    troubled = {attempt: state for attempt, state, _ in tasks if state != "success"}
+    assert not troubled, "\n".join([str(troubled), *(tell(attempt) for attempt in list(troubled)[:5])])
+    assert sorted(attempt for attempt, _, _ in tasks) == ATTEMPTS
     assert seconds < LIMIT
     assert not killer.due
 
@@ -208,8 +218,8 @@ def children(process: Any) -> list[Any]:
 
 def progress(apify: Emulator) -> float:
     """How much has begun and ended, from 0 to 1."""
-    builds = apify.builds
-    return (len(builds) + sum(build["status"] in TERMINAL for build in builds)) / (2 * BUILDS)
+    jobs = apify.builds + apify.runs
+    return (len(jobs) + sum(job["status"] in TERMINAL for job in jobs)) / (2 * len(ATTEMPTS))
 
 
 def rows_of(airflow: LocalAirflow, query: str) -> list[Any]:
@@ -217,49 +227,55 @@ def rows_of(airflow: LocalAirflow, query: str) -> list[Any]:
         return database.execute(query).fetchall()
 
 
-def check_ledger(apify: Emulator, tell: Callable[[int], str]) -> None:
-    """Every attempt has one build that succeeded, and whatever else there is has been aborted."""
+def check_ledger(apify: Emulator, tell: Callable[[Attempt], str]) -> None:
+    """Every attempt has one job that succeeded, and whatever else there is has been aborted."""
     starts = starts_of(apify)
-    assert sorted(starts.values()) == list(range(BUILDS))
-    statuses: dict[int, list[str]] = {index: [] for index in range(BUILDS)}
-    for build in apify.builds:
-        statuses[starts[fingerprint(build["meta"]["userAgent"])]].append(build["status"])
-    wrong = {index: ended for index, ended in statuses.items() if {*ended} - {"ABORTED"} != {"SUCCEEDED"}}
-    wrong |= {index: ended for index, ended in statuses.items() if ended.count("SUCCEEDED") > 1}
-    assert not wrong, "\n".join([str(wrong), *(tell(index) for index in list(wrong)[:5])])
-    count_jobs(BUILDS, sum(ended.count("SUCCEEDED") for ended in statuses.values()))
+    assert sorted(starts.values()) == ATTEMPTS
+    statuses: dict[Attempt, list[str]] = {attempt: [] for attempt in ATTEMPTS}
+    for job in apify.builds + apify.runs:
+        statuses[starts[fingerprint(job["meta"]["userAgent"])]].append(job["status"])
+    wrong = {attempt: ended for attempt, ended in statuses.items() if {*ended} - {"ABORTED"} != {"SUCCEEDED"}}
+    wrong |= {attempt: ended for attempt, ended in statuses.items() if ended.count("SUCCEEDED") > 1}
+    assert not wrong, "\n".join([str(wrong), *(tell(attempt) for attempt in list(wrong)[:5])])
+    count_jobs(len(ATTEMPTS), sum(ended.count("SUCCEEDED") for ended in statuses.values()))
 
 
-def check_xcoms(apify: Emulator, airflow: LocalAirflow, tell: Callable[[int], str]) -> None:
-    """What a task passed on is what the ledger holds of the one build that bears its fingerprint."""
+def check_xcoms(apify: Emulator, airflow: LocalAirflow, tell: Callable[[Attempt], str]) -> None:
+    """What a task passed on is what the ledger holds of the one job that bears its fingerprint."""
     starts = starts_of(apify)
-    expected: dict[int, dict[str, Any]] = {}
-    for build in apify.builds:
-        if build["status"] == "SUCCEEDED":
-            expected[starts[fingerprint(build["meta"]["userAgent"])]] = {
-                "return_value": build["id"],
-                "build_id": build["id"],
-                "build_number": build["buildNumber"],
-                "actor_id": build["actId"],
-                "stats": build["stats"],
-                "summary": expected_summary(build),
-            }
-    passed_on: dict[int, dict[str, Any]] = {index: {"summary": {}} for index in range(BUILDS)}
-    for index, key, value in rows_of(airflow, "SELECT map_index, key, value FROM xcom"):
-        if key in expected[index]:
-            passed_on[index][key] = json.loads(value)
-    for index, xcoms in passed_on.items():
-        xcoms["summary"] = {key: xcoms["summary"].get(key) for key in expected[index]["summary"]}
-        assert xcoms == expected[index], tell(index)
+    expected: dict[Attempt, dict[str, Any]] = {}
+    for kind in (Builds(apify), Runs(apify)):
+        for job in kind.jobs:
+            if job["status"] == "SUCCEEDED":
+                same = {"build_number": job["buildNumber"], "actor_id": job["actId"], "stats": job["stats"]}
+                expected[starts[fingerprint(job["meta"]["userAgent"])]] = {
+                    "return_value": job["id"],
+                    kind.id: job["id"],
+                    **same,
+                    "summary": {kind.id: job["id"], "status": job["status"], "usage_total_usd": job["usageTotalUsd"]}
+                    | same,
+                }
+    passed_on: dict[Attempt, dict[str, Any]] = {attempt: {"summary": {}} for attempt in ATTEMPTS}
+    for task_id, index, key, value in rows_of(airflow, "SELECT task_id, map_index, key, value FROM xcom"):
+        if key in expected[task_id, index]:
+            passed_on[task_id, index][key] = json.loads(value)
+    for attempt, xcoms in passed_on.items():
+        xcoms["summary"] = {key: xcoms["summary"].get(key) for key in expected[attempt]["summary"]}
+        assert xcoms == expected[attempt], tell(attempt)
 
 
-def starts_of(apify: Emulator) -> dict[Fingerprint, int]:
-    """For which map index starts with a fingerprint were sent: the tag says so."""
-    sent = {
-        (fingerprint(request.headers["user-agent"]), int(parse_qs(request.query)["tag"][0].removeprefix("index-")))
-        for request in apify.requests
-        if request.method == "POST" and request.path.endswith("/builds")
-    }
+def starts_of(apify: Emulator) -> dict[Fingerprint, Attempt]:
+    """For which attempt starts with a fingerprint were sent: the tag of a build says so, and max_items of a run."""
+    sent: set[tuple[Fingerprint, Attempt]] = set()
+    for request in apify.requests:
+        query = parse_qs(request.query)
+        if request.method == "POST" and request.path.endswith("/builds"):
+            attempt = ("build", int(query["tag"][0].removeprefix("index-")))
+        elif request.method == "POST" and request.path.endswith("/runs"):
+            attempt = ("run", int(query["maxItems"][0]) - 1)
+        else:
+            continue
+        sent.add((fingerprint(request.headers["user-agent"]), attempt))
     assert len({mark for mark, _ in sent}) == len(sent), "a fingerprint that two tasks share"
     return dict(sent)
 
@@ -279,13 +295,13 @@ def report(
     killer: Killer,
     faults: list[Fault],
 ) -> str:
-    builds = Counter(build["status"] for build in apify.builds)
+    jobs = Counter(job["status"] for job in apify.builds + apify.runs)
     log = (airflow.home / "scheduler.log").read_text(errors="replace")
     columns: list[tuple[str, Any]] = [
         ("seed", seed),
         ("attempts", len(tasks)),
-        ("succeeded", builds["SUCCEEDED"]),
-        ("other builds", builds.total() - builds["SUCCEEDED"]),
+        ("succeeded", jobs["SUCCEEDED"]),
+        ("other jobs", jobs.total() - jobs["SUCCEEDED"]),
         ("tries", sum(tries for _, _, tries in tasks)),
         ("Airflow's own failures", len(set(GIVEN_UP.findall(log)) - set(KILLED.findall(log)))),
         ("requests", len(apify.requests)),
@@ -299,11 +315,12 @@ def report(
     return "\n".join(["", table(list(zip(*columns, strict=True)), ">"), faults_fired])
 
 
-def story(airflow: LocalAirflow, run: str, index: int, tries: int) -> str:
+def story(airflow: LocalAirflow, run: str, attempt: Attempt, tries: int) -> str:
     """How the last tries of a task went."""
-    lines = [f"map index {index}, {tries} tries"]
+    task_id, index = attempt
+    lines = [f"{task_id}, map index {index}, {tries} tries"]
     for number in range(max(1, tries - 2), tries + 1):
         with suppress(RuntimeError):
-            log = airflow.task_log("storm", run, "build", number, index)
+            log = airflow.task_log("storm", run, task_id, number, index)
             lines += [f"--- try {number}", *log.splitlines()[-30:]]
     return "\n".join(lines)
