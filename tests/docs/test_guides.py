@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Iterator
+from email import message_from_bytes
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from socketserver import StreamRequestHandler, ThreadingTCPServer
+from typing import Any, ClassVar
 from unittest.mock import Mock
 
 import pytest
@@ -47,7 +51,51 @@ def test_the_alert_tells_build_link_and_the_end_of_the_log(
     (text,) = chat
     assert "rebuild_with_alert.rebuild, try 2, failed: http" in text
     assert "Build 0.0.2 FAILED: https://console.apify.com/actors/" in text
+    assert re.search(r"\nActor hello-world, [\d.e-]+ USD\n", text)
     assert "ACTOR: ERROR: Build failed." in text
+
+
+class Mailbox(StreamRequestHandler):
+    """Takes mail by SMTP."""
+
+    mails: ClassVar[list[Message]] = []
+
+    def handle(self) -> None:
+        self.wfile.write(b"220 here\r\n")
+        while (word := self.rfile.readline()[:4].upper()) not in (b"QUIT", b""):
+            if word == b"DATA":
+                self.wfile.write(b"354 go on\r\n")
+                lines = list(iter(self.rfile.readline, b".\r\n"))
+                self.mails.append(message_from_bytes(b"".join(lines)))
+            self.wfile.write(b"250 yes\r\n")
+        self.wfile.write(b"221 bye\r\n")
+
+
+def test_the_mail_tells_actor_status_cost_link_and_the_end_of_the_log(
+    load: Load, apify_emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("airflow.providers.smtp")
+    apify_emulator.set_actor("hello-world", outcome="FAILED", run_outcome="FAILED")
+    with ThreadingTCPServer(("127.0.0.1", 0), Mailbox) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        extra = {"disable_ssl": True, "disable_tls": True, "from_email": "airflow@example.com"}
+        host, port = server.server_address[:2]
+        connection = {"conn_type": "smtp", "host": host, "port": port, "extra": extra}
+        monkeypatch.setenv("AIRFLOW_CONN_SMTP_DEFAULT", json.dumps(connection))
+        assert load(sample_with('DAG("mail_on_failure"'))["mail_on_failure"].test().state == "failed"
+        server.shutdown()
+    assert [mail["Subject"] for mail in Mailbox.mails] == [
+        f"mail_on_failure.{task}, try 1, failed" for task in ("build", "run")
+    ]
+    of_build, of_run = (
+        "".join(str(part.get_payload(decode=True), "utf-8") for part in mail.walk() if not part.is_multipart())
+        for mail in Mailbox.mails
+    )
+    assert re.search(r"Build 0[.]0[.]1 of Actor hello-world .*FAILED after .* at .* USD", of_build)
+    assert re.search(r"Run \w{17} of Actor .*FAILED after .* at .* USD", of_run)
+    assert "ACTOR: ERROR: Build failed." in of_build
+    assert "threw an exception" in of_run
+    assert all("See https://console.apify.com/actors/" in text for text in (of_build, of_run))
 
 
 @pytest.mark.parametrize("exception", [{}, {"exception": None}], ids=["not there", "None"])

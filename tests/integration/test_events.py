@@ -20,6 +20,7 @@ import pytest
 from airflow_provider_apify import compat
 from airflow_provider_apify.client import polls
 from airflow_provider_apify.emulator import Emulator, Fault
+from airflow_provider_apify.jobs.ended import Mark
 from airflow_provider_apify.triggers import events
 from airflow_provider_apify.triggers.events import ApifyBuildsEventTrigger, ApifyRunsEventTrigger
 from tests.features import WATCHERS
@@ -188,26 +189,32 @@ async def test_since_announces_what_began_before_the_first_start(kind: Kind) -> 
 
 
 @pytest.mark.parametrize("full_lists", [False, True])
+@pytest.mark.parametrize("before", [False, True], ids=["begins while watched", "before"])
 async def test_one_that_ends_after_many_that_began_later(
-    full_lists: bool, kind: Kind, monkeypatch: pytest.MonkeyPatch, apify: Emulator
+    before: bool, full_lists: bool, kind: Kind, monkeypatch: pytest.MonkeyPatch, apify: Emulator
 ) -> None:
     """Even when the list shows it no more."""
     monkeypatch.setattr(polls, "NEWEST", 4)
-    monkeypatch.setattr("airflow_provider_apify.jobs.ended.OVERLAP", 0.2)
+    monkeypatch.setattr("airflow_provider_apify.jobs.ended.OVERLAP", 0.01)
     apify.full_lists = full_lists
     apify.memory_mbytes = 4096 * 100
     kind.seconds = 60
-    long_one = await start(kind)
+    long_one = await start(kind) if before else ""
     async with watched(watcher(kind)) as triggerer:
         await looked(kind)
-        kind.seconds = 0.05
-        short = [await start(kind) for _ in range(10)]
-        await until(lambda: set(short) <= set(triggerer.announced))
-        await asyncio.sleep(0.3)
+        long_one = long_one or await start(kind)
         await looked(kind)
+        kind.seconds = 0.05
+        short = []
+        for _ in range(10):
+            short.append(await start(kind))
+            await asyncio.sleep(0.02)
+        await until(lambda: set(short) <= set(triggerer.announced))
+        pages = [request for request in kind.requests if "offset" in request.query]
         kind.finish(long_one, "FAILED")
         await until(lambda: long_one in triggerer.announced)
         await looked(kind)
+        assert pages == [request for request in kind.requests if "offset" in request.query], "it was asked for by id"
     assert triggerer.announced == dict.fromkeys([long_one, *short], 1)
 
 
@@ -301,6 +308,20 @@ async def test_an_event_that_airflow_did_not_store_is_sent_again_and_one_that_it
     async with watched(watcher(kind)) as third:
         await looked(kind)
     assert third.announced == {}
+
+
+async def test_what_comes_after_an_event_that_was_lost_is_not_saved(store: Store) -> None:
+    """Airflow tells of an event that it has given up, too, and goes on to the next."""
+    from airflow.triggers.shared_stream import AdvanceItem, AdvanceOutcome
+
+    _, kwargs = ApifyRunsEventTrigger(asset_name="jobs").serialize()
+    stream = ApifyRunsEventTrigger.create_shared_stream_producer(kwargs)
+    stored, lost = AdvanceOutcome(acked=1, failed=0, rejected=0), AdvanceOutcome(acked=0, failed=1, rejected=0)
+    nobody = AdvanceOutcome(acked=0, failed=0, rejected=0)
+    for outcome in (lost, nobody):
+        await stream.advance([AdvanceItem(Mark(1.0), stored), AdvanceItem(Mark(2.0), outcome)])
+        await stream.advance([AdvanceItem(Mark(3.0), stored)])
+        assert [record["newest"] for record in store.saved.values()] == [1.0]
 
 
 async def test_nothing_is_forgotten_while_airflow_cannot_save(
