@@ -35,6 +35,13 @@ NOT_RUN = {
     ("docs/quick-start.md", 'pip install "apache-airflow>=3.0.6" .'),
 }
 
+#: What the DAGs of samples work on, by the param that takes it.
+GIVEN: dict[str, Callable[[Emulator], str]] = {
+    "build_id": start_build,
+    "dataset_id": lambda apify: apify.add_dataset({"title": f"Item {n}", "price": n} for n in range(250)),
+    "store_id": lambda apify: apify.add_key_value_store(),
+}
+
 
 def test_every_sample_is_of_a_kind_that_is_run_or_parsed() -> None:
     assert {sample.language for sample in samples()} <= {"python", "sh", "console", "json", "ini", "text"}
@@ -51,13 +58,17 @@ def test_a_sample_fits_on_the_page(sample: Sample) -> None:
 
 
 @pytest.mark.parametrize("sample", [sample for sample in RUN if sample.is_dag], ids=str)
-def test_a_dag_runs(sample: Sample, load: Load, apify_emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dag_runs(
+    sample: Sample, load: Load, apify_emulator: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     if "providers.http" in sample.text:
         connect_http(apify_emulator, monkeypatch)
     dags = load(sample)
     assert dags
     for dag in dags.values():
-        conf = {"build_id": start_build(apify_emulator)} if "build_id" in dag.params else None
+        conf = {name: give(apify_emulator) for name, give in GIVEN.items() if name in dag.params}
+        if "target" in dag.params:
+            conf["target"] = str(tmp_path / "target")
         assert dag.test(run_conf=conf).state == "success"
 
 
