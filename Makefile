@@ -119,6 +119,15 @@ scale: .venv-scale/.done ## Wait for 1000 builds in one triggerer; 200 on Celery
 	@$(BIN)/uv pip install -q --python .venv-scale/bin/python -e . --group scale
 	@touch $@
 
+.PHONY: bench-results
+bench-results: .venv-results/.done ## Write datasets of 200,000 and 2,000,000 items to a disk and to an S3 server (half an hour; ROUNDS=1 for less).
+	@.venv-results/bin/python -m bench.results $(if $(ROUNDS),--rounds $(ROUNDS))
+
+.venv-results/.done: $(VENV)/.uv pyproject.toml
+	@$(BIN)/uv venv -q --clear --python $(BIN)/python .venv-results
+	@$(BIN)/uv pip install -q --python .venv-results/bin/python -e . --group results
+	@touch $@
+
 # The other providers need an environment of their own.
 PEERS := .venv-peers
 BENCH := $(BIN)/python -m bench

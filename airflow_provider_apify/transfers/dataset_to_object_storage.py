@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_apify.api.storages import Filters, Names
     from airflow_provider_apify.client.client import Client
+    from airflow_provider_apify.client.items import Block
 
     Entry = dict[str, Any]
 
@@ -45,7 +46,7 @@ MANIFEST = "manifest.json"
 #: The names of parts that a task like this one writes.
 _PART = r"(?P<dataset>[A-Za-z0-9]{17}|[\w.-]+~[\w.-]+)-\d{6,}\.(?P<suffix>(?:jsonl|csv|json)(?:\.gz)?)"
 #: Bytes that are sent to object storage at a time, unless that would make too many blocks: S3 takes 10,000 of a file.
-_BLOCK, _MOST_BLOCKS = 8 * 1024 * 1024, 5000
+_BLOCK, _MOST_BLOCKS = 5 * 2**20, 5000
 
 
 class ApifyDatasetToObjectStorageOperator(arguments.LiteralsStayText, BaseOperator):
@@ -182,7 +183,7 @@ class ApifyDatasetToObjectStorageOperator(arguments.LiteralsStayText, BaseOperat
         self.log.info("Wrote %d items of dataset %s to %d files: %s", total["items"], dataset_id, len(files), address)
         return {"manifest": address, "dataset_id": dataset_id, "files": len(files), **total}
 
-    def _parts(self, blocks: Iterator[bytes], directory: Path, target: _Target, filters: Filters) -> Iterator[_Part]:
+    def _parts(self, blocks: Iterator[Block], directory: Path, target: _Target, filters: Filters) -> Iterator[_Part]:
         """Give the files one by one, complete, in ``directory``."""
         columns: Sequence[str] = ()
         if self.format == "csv":
@@ -191,7 +192,7 @@ class ApifyDatasetToObjectStorageOperator(arguments.LiteralsStayText, BaseOperat
                 blocks, columns = _read_columns(blocks, directory / "items.jsonl", target)
         number, part = 0, None
         for block in blocks:
-            rest = block
+            rest: Block | None = block
             while rest:
                 with target.errors():
                     if part is None:
@@ -376,16 +377,16 @@ class _Part:
         )
         self._file.write(encoder.begin)
 
-    def write(self, block: bytes, most: int | None) -> bytes:
-        """Add the lines of a block, until there are ``most`` items; give those that are left."""
-        lines = block.count(b"\n")
-        rest = b""
-        if most is not None and self.items + lines > most:
-            lines = most - self.items
-            rest = block.split(b"\n", lines)[-1]
-            block = block[: len(block) - len(rest)]
-        self._file.write(self._encoder.encode(block))
-        self.items += lines
+    def write(self, block: Block, most: int | None) -> Block | None:
+        """Add items, until there are ``most``; give those that are left."""
+        lines, items = block
+        rest = None
+        if most is not None and self.items + items > most:
+            items = most - self.items
+            left = lines.split(b"\n", items)[-1]
+            lines, rest = lines[: -len(left)], type(block)(left, block.items - items)
+        self._file.write(self._encoder.encode(lines))
+        self.items += items
         return rest
 
     def close(self) -> None:
@@ -400,8 +401,8 @@ class _Encoder:
 
     begin = end = b""
 
-    def encode(self, block: bytes) -> bytes:
-        return block
+    def encode(self, lines: bytes) -> bytes:
+        return lines
 
 
 class _Array(_Encoder):
@@ -410,9 +411,9 @@ class _Array(_Encoder):
     def __init__(self) -> None:
         self._before = b"\n"
 
-    def encode(self, block: bytes) -> bytes:
+    def encode(self, lines: bytes) -> bytes:
         before, self._before = self._before, b",\n"
-        return before + block[:-1].replace(b"\n", b",\n")
+        return before + lines[:-1].replace(b"\n", b",\n")
 
 
 class _Table(_Encoder):
@@ -420,8 +421,8 @@ class _Table(_Encoder):
         self._columns = columns
         self.begin = self._rows([columns])
 
-    def encode(self, block: bytes) -> bytes:
-        items = map(json.loads, block.decode().split("\n")[:-1])
+    def encode(self, lines: bytes) -> bytes:
+        items = map(json.loads, lines.decode().split("\n")[:-1])
         return self._rows([[_cell(item.get(column)) for column in self._columns] for item in items])
 
     def _rows(self, rows: Iterable[Sequence[str]]) -> bytes:
@@ -447,22 +448,24 @@ def _columns(filters: Filters) -> Sequence[str]:
     return () if filters.unwind or filters.flatten or filters.view else filters.fields
 
 
-def _read_columns(blocks: Iterator[bytes], path: Path, target: _Target) -> tuple[Iterator[bytes], Sequence[str]]:
+def _read_columns(blocks: Iterator[Block], path: Path, target: _Target) -> tuple[Iterator[Block], Sequence[str]]:
     """Keep the items in a file to find out what columns their table has; give them again."""
     columns: dict[str, None] = {}
     with target.errors():
         file = path.open("wb")
     with file:
         for block in blocks:
-            for line in block.decode().split("\n")[:-1]:
+            for line in block.lines.decode().split("\n")[:-1]:
                 columns |= dict.fromkeys(json.loads(line))
             with target.errors():
-                file.write(block)
+                file.write(block.lines)
 
-    def again() -> Iterator[bytes]:
+    def again() -> Iterator[Block]:
+        from airflow_provider_apify.client.items import Block
+
         with path.open("rb") as file:
             while lines := file.readlines(2**18):
-                yield b"".join(lines)
+                yield Block(b"".join(lines), len(lines))
 
     return again(), list(columns)
 

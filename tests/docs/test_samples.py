@@ -37,6 +37,13 @@ NOT_RUN = {
     ("docs/quick-start.md", 'pip install "apache-airflow>=3.0.6" .'),
 }
 
+#: What the DAGs of samples work on, by the param that takes it.
+GIVEN: dict[str, Callable[[Emulator], str]] = {
+    "build_id": start_build,
+    "dataset_id": lambda apify: apify.add_dataset({"title": f"Item {n}", "price": n} for n in range(250)),
+    "store_id": lambda apify: apify.add_key_value_store(),
+}
+
 
 def test_every_sample_is_of_a_kind_that_is_run_or_parsed() -> None:
     assert {sample.language for sample in samples()} <= {"python", "sh", "console", "json", "ini", "text"}
@@ -64,15 +71,13 @@ def test_a_dag_runs(
     dags = load(sample)
     assert dags
     for dag in dags.values():
-        conf = {}
-        if "build_id" in dag.params:
-            conf["build_id"] = start_build(apify_emulator)
+        conf = {name: give(apify_emulator) for name, give in GIVEN.items() if name in dag.params}
+        if "target" in dag.params:
+            conf["target"] = str(tmp_path / "target")
         if "build_number" in dag.params:
             start_build(apify_emulator, "scraper")
             apify_emulator.wait_for(lambda emulator: emulator.builds[-1]["status"] == "SUCCEEDED")
             conf["build_number"] = apify_emulator.builds[-1]["buildNumber"]
-        if "dataset_id" in dag.params:
-            conf["dataset_id"] = apify_emulator.add_dataset([{"title": "Product 1"}])
         assert dag.test(run_conf=conf or None).state == "success"
 
 

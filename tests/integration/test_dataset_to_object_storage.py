@@ -10,6 +10,7 @@ import io
 import json
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from airflow.sdk import DAG, ObjectStoragePath
 from airflow_provider_apify import compat
 from airflow_provider_apify.client import items
 from airflow_provider_apify.emulator import Emulator, Fault
-from airflow_provider_apify.exceptions import ApifyConfigurationError
+from airflow_provider_apify.exceptions import ApifyConfigurationError, ApifyTargetError
 from airflow_provider_apify.transfers import dataset_to_object_storage
 from airflow_provider_apify.transfers.dataset_to_object_storage import ApifyDatasetToObjectStorageOperator
 from tests.runner import Outcome, Runner, Supervisor
@@ -292,9 +293,7 @@ def test_a_dataset_that_is_gone_leaves_nothing(run: Run, apify: Emulator, target
 def test_an_upload_that_breaks_off_leaves_no_half_file(
     where: str, run: Run, apify: Emulator, s3: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """fsspec makes a whole object of what was sent when its file is closed, or collected."""
-    import gc
-
+    """fsspec makes a whole object of what was sent when its file is closed."""
     from s3fs.core import S3File
 
     monkeypatch.setattr(dataset_to_object_storage, "_BLOCK", 5 * 2**20)
@@ -311,12 +310,30 @@ def test_an_upload_that_breaks_off_leaves_no_half_file(
 
     monkeypatch.setattr(S3File, "_upload_chunk", breaks)
     outcome = run(dataset_id=dataset, target=s3)
-    gc.collect()
     assert outcome.state == "failed"
     assert f"{s3} cannot be written: ConnectionResetError: Connection reset by peer.\nCheck" in str(outcome.error)
     assert names(s3) == ([f"{dataset}-000001.jsonl"] if where == "manifest" else [])
     if where != "manifest":
         assert not list(ObjectStoragePath(s3).fs.list_multipart_uploads("bucket")), "nobody pays for what nobody sees"
+
+
+def test_nor_does_one_whose_file_cannot_be_discarded(s3: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """fsspec closes files that are collected; those of some storages have a discard that does nothing."""
+    import gc
+
+    from s3fs.core import S3File
+
+    def write(self: Any, data: bytes) -> int:
+        raise ConnectionResetError
+
+    monkeypatch.setattr(S3File, "discard", lambda self: None)
+    monkeypatch.setattr(S3File, "write", write)
+    staged = tmp_path / "x.jsonl"
+    staged.write_text("{}\n")
+    with suppress(ApifyTargetError):
+        dataset_to_object_storage._Target(s3, "x", "jsonl").put(staged)
+    gc.collect()
+    assert names(s3) == []
 
 
 def test_a_file_that_arrives_shorter_is_no_success(
@@ -378,14 +395,20 @@ def test_a_target_that_cannot_be_written_says_why(target: str, reason: str, run:
     assert "Check that it exists" in str(outcome.error)
 
 
-def test_items_that_are_on_the_way_to_a_disk_are_in_no_other_directory(
+def test_what_is_not_complete_is_on_the_disk_of_the_target(
     run: Run, apify: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """os.replace needs one file system."""
-    monkeypatch.setenv("TMPDIR", "/nowhere")
-    monkeypatch.setattr("tempfile.tempdir", None)
+    replace, sources = os.replace, []
+
+    def replaced(source: Path, target: Path) -> None:
+        sources.append(source.parent.parent)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", replaced)
     written(run=run, dataset_id=apify.add_dataset(ITEMS), target=f"{tmp_path}")
-    assert len(names(f"{tmp_path}")) == 2
+    assert sources == [tmp_path] * 2
+    assert len(os.listdir(tmp_path)) == 2, "no directory is left"
 
 
 # -- runs ------------------------------------------------------------------------------------------------------------

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import itertools
 import json
+import threading
 import tracemalloc
+import zlib
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,6 +26,7 @@ from airflow_provider_apify.exceptions import (
     ApifyServerError,
 )
 from airflow_provider_apify.hooks.apify import ApifyHook
+from airflow_provider_apify.jobs.start import ATTEMPTS
 from tests.integration.conftest import client
 from tests.runner import Supervisor
 
@@ -74,6 +79,10 @@ def test_offset_and_limit(hook: ApifyHook, apify: Emulator) -> None:
 def test_pages_that_filters_leave_empty_are_not_the_end(hook: ApifyHook, apify: Emulator) -> None:
     dataset = apify.add_dataset([{"#hidden": 1}] * 700 + [{"a": 1}] + [{"#hidden": 1}] * 700 + [{"a": 2}])
     assert list(hook.iterate_dataset_items(dataset, clean=True)) == [{"a": 1}, {"a": 2}]
+    full, last, none, looks = pages(apify)[:4], pages(apify)[4], pages(apify)[6], (pages(apify)[5], pages(apify)[7])
+    assert all("limit=300&clean" in query for query in (*full, last, none))
+    assert looks == ("format=jsonl&offset=1402&limit=1",) * 2
+    assert len(pages(apify)) == 8
 
 
 def test_every_filter_reaches_apify(hook: ApifyHook, apify: Emulator) -> None:
@@ -157,16 +166,24 @@ TROUBLE = {
 }
 
 
-@pytest.mark.parametrize("gzip", [True, False], ids=["gzip", "plain"])
+@pytest.mark.parametrize("packed", [True, False], ids=["gzip", "plain"])
 @pytest.mark.parametrize("skip", [0, 2])
 @pytest.mark.parametrize("trouble", TROUBLE)
 def test_no_trouble_loses_or_repeats_an_item(
-    trouble: str, skip: int, gzip: bool, hook: ApifyHook, apify: Emulator
+    trouble: str, skip: int, packed: bool, hook: ApifyHook, apify: Emulator
 ) -> None:
-    apify.gzip = gzip
+    apify.gzip = packed
     dataset = apify.add_dataset(NUMBERS)
     apify.add_fault(Fault(**_again(TROUBLE[trouble], skip)))
     assert list(hook.iterate_dataset_items(dataset)) == NUMBERS
+
+
+@pytest.mark.parametrize("clean", [None, True])
+def test_a_page_that_lost_all_its_items_is_not_the_end(clean: bool | None, hook: ApifyHook, apify: Emulator) -> None:
+    dataset = apify.add_dataset(NUMBERS)
+    count = {"X-Apify-Pagination-Count": "300"} if not clean else {}
+    apify.add_fault(Fault("status", path=ITEMS, status=200, body="", headers=count, skip=1))
+    assert list(hook.iterate_dataset_items(dataset, clean=clean)) == (CLEAN if clean else NUMBERS)
 
 
 @pytest.mark.parametrize("trouble", [name for name in TROUBLE if name != "cut politely after an item"])
@@ -181,13 +198,40 @@ def _again(fault: Fault, skip: int) -> dict[str, Any]:
 
 
 def test_progress_is_not_a_failure_in_a_row(hook: ApifyHook, apify: Emulator) -> None:
-    """Each try brings some items more, so that they all come in the end."""
+    """Each answer brings half of the items that are left."""
     apify.gzip = False
-    items.PAGE = 1000
-    dataset = apify.add_dataset({"n": n, "text": "x" * 3000} for n in range(1000))
-    apify.add_fault(Fault("cut-json", path=ITEMS, times=1))
-    assert [item["n"] for item in hook.iterate_dataset_items(dataset)] == [*range(1000)]
-    assert len(apify.requests) == 3
+    items.PAGE = 5000
+    dataset = apify.add_dataset({"n": n} for n in range(5000))
+    apify.add_fault(Fault("cut-json", path=ITEMS, times=ATTEMPTS + 2))
+    assert [item["n"] for item in hook.iterate_dataset_items(dataset)] == [*range(5000)]
+
+
+def test_gzip_without_its_end_is_a_cut_even_after_an_item(hook: ApifyHook, supervisor: Supervisor) -> None:
+    """A server that flushes what it packs can be cut there; then the items so far are complete lines."""
+    packer = zlib.compressobj(wbits=31)
+    half = packer.compress(b'{"n": 1}\n') + packer.flush(zlib.Z_SYNC_FLUSH)
+    answers = [half, half + packer.compress(b'{"n": 2}\n') + packer.flush(), gzip.compress(b""), b"[]"]
+
+    class Server(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = answers.pop(0)
+            self.send_response(200)
+            if body != b"[]":
+                self.send_header("Content-Encoding", "gzip")
+            self.send_header("X-Apify-Pagination-Count", "2" if len(answers) > 1 else "0")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        supervisor.connections["apify_default"]["host"] = f"http://127.0.0.1:{server.server_port}"
+        assert list(hook.iterate_dataset_items("x", clean=True, limit=2)) == [{"n": 1}, {"n": 2}]
+        server.shutdown()
+    assert len(answers) == 2
 
 
 def test_trouble_that_lasts_ends_with_what_it_is(hook: ApifyHook, apify: Emulator) -> None:
@@ -262,12 +306,15 @@ def test_large_items(hook: ApifyHook, apify: Emulator) -> None:
 
 
 def test_a_line_without_its_end_counts_only_where_it_is_known_to_be_the_last(hook: ApifyHook, apify: Emulator) -> None:
-    one = {"status": 200, "body": '{"n": 1}\n{"n": 2}', "path": ITEMS}
-    apify.add_fault(Fault("status", headers={"X-Apify-Pagination-Count": "2"}, **one))  # type: ignore[arg-type]
+    apify.gzip = False
+    count = {"X-Apify-Pagination-Count": "2"}
+    apify.add_fault(Fault("status", path=ITEMS, status=200, body='{"n": 1}\n{"n": 2}', headers=count))
     assert list(hook.iterate_dataset_items("x", limit=2)) == [{"n": 1}, {"n": 2}]
-    apify.add_fault(Fault("status", times=None, **one))  # type: ignore[arg-type]
-    with pytest.raises(ApifyNetworkError, match="cut"):
-        list(hook.iterate_dataset_items("x", limit=2))
+    for headers in ({}, count):
+        apify.clear_faults()
+        apify.add_fault(Fault("status", path=ITEMS, status=200, body='{"n": 1}', headers=headers, times=None))
+        with pytest.raises(ApifyNetworkError, match="cut"):
+            list(hook.iterate_dataset_items("x", limit=2))
 
 
 def test_counting_stops_where_it_is_enough(apify: Emulator, supervisor: Supervisor) -> None:
