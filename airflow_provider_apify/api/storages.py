@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from airflow_provider_apify.api import endpoints
 from airflow_provider_apify.api.endpoints import Answer, Request, parameters
-from airflow_provider_apify.api.fields import text
 
 #: What names of fields may be given as: also as Apify's API has it, with commas between them.
 Names = Iterable[str] | str | None
@@ -26,6 +25,11 @@ class Filters(NamedTuple):
     flatten: tuple[str, ...] = ()
     clean: bool = False
     view: str = ""
+
+    @property
+    def keep_number(self) -> bool:
+        """Whether there are as many items after them as before."""
+        return not (self.unwind or self.clean or self.view)
 
     @property
     def query(self) -> tuple[tuple[str, str], ...]:
@@ -80,22 +84,6 @@ def get_store(store_id: object) -> Request:
     return Request("GET", _store_path(store_id))
 
 
-def get_run(run_id: object) -> Request:
-    """Get a run, for its dataset."""
-    return Request("GET", f"/v2/actor-runs/{endpoints.check_id('run_id', run_id, 'run')}")
-
-
-def run_dataset(run: Any) -> tuple[str, str]:
-    """
-    Give a run's status and the id of its default dataset.
-
-    :raises ValueError: it is no run.
-    """
-    if not isinstance(run, Mapping) or not (status := text(run, "status")) or not (id := text(run, "defaultDatasetId")):
-        raise ValueError("expected a run, got something without status and dataset")
-    return status, id
-
-
 def validate_input(actor_id: object, body: bytes, *, build: str | None) -> Request:
     path = f"{endpoints.actor_path(actor_id)}/validate-input"
     return Request("POST", path, parameters(build=build), body=body, content_type="application/json", answer=Answer.ANY)
@@ -116,6 +104,11 @@ def _key(key: object) -> str:
 
 
 def _names(argument: str, value: Any) -> tuple[str, ...]:
+    if isinstance(value, str) and value.strip()[:1] in ("[", "("):
+        raise ValueError(
+            f"{argument} must be a list of names of fields, or names with commas between them; got the text {value!r}.\nA"
+            " template gives text: use {{ ... | join(',') }}, or the output of another task."
+        )
     names = (
         [name.strip() for name in value.split(",") if value.strip()] if isinstance(value, str) else list(value or ())
     )

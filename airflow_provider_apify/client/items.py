@@ -65,12 +65,20 @@ def read(
 
 def parsed(blocks: Iterable[Block]) -> Iterator[dict[str, Any]]:
     """Give the items themselves."""
+    for block in blocks:
+        yield from parsed_lines(block.lines)
+
+
+def parsed_lines(lines: bytes) -> list[dict[str, Any]]:
+    """
+    Give the items of whole lines.
+
+    :raises ApifyApiError: one cannot be read.
+    """
     try:
-        for block in blocks:
-            for line in block.lines.decode().split("\n")[:-1]:
-                yield json.loads(line)
-    except ValueError:
-        raise as_airflow_error(unreadable("GET items", 200, "it has a line that is no JSON")) from None
+        return [json.loads(line) for line in lines.decode().split("\n")[:-1]]
+    except (ValueError, RecursionError):
+        raise as_airflow_error(unreadable("GET items", 200, "it has an item that cannot be read as JSON")) from None
 
 
 def seconds_late(client: Client, finished_at: datetime | None) -> float:
@@ -160,7 +168,7 @@ class _Page:
         with self.client.stream(request) as answer:
             count = answer.headers.get(_COUNT, "")
             self.count = int(count) if count.isdecimal() else None
-            wanted = self.count if self.filters == _NO_FILTERS else None
+            wanted = self.count if self.filters.keep_number else None
             for lines in _whole_lines(answer.chunks):
                 if not lines.startswith(b"{"):
                     raise unreadable(str(request), 200, "it has a line that is no item")

@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,7 +22,7 @@ from airflow.providers.common.compat.sdk import BaseOperator
 from airflow_provider_apify import compat
 from airflow_provider_apify.api import storages
 from airflow_provider_apify.api.endpoints import check_id
-from airflow_provider_apify.api.job import TERMINAL, ActorJobStatus
+from airflow_provider_apify.api.runs import RUN
 from airflow_provider_apify.exceptions import (
     ApifyConfigurationError,
     ApifyException,
@@ -47,6 +48,8 @@ MANIFEST = "manifest.json"
 _PART = r"(?P<dataset>[A-Za-z0-9]{17}|[\w.-]+~[\w.-]+)-\d{6,}\.(?P<suffix>(?:jsonl|csv|json)(?:\.gz)?)"
 #: Bytes that are sent to object storage at a time, unless that would make too many blocks: S3 takes 10,000 of a file.
 _BLOCK, _MOST_BLOCKS = 5 * 2**20, 5000
+#: Seconds after which nobody writes to a directory for files that are not complete any more.
+_ABANDONED = 86_400.0
 
 
 class ApifyDatasetToObjectStorageOperator(arguments.LiteralsStayText, BaseOperator):
@@ -137,27 +140,42 @@ class ApifyDatasetToObjectStorageOperator(arguments.LiteralsStayText, BaseOperat
         self.view = view
         self.overwrite = arguments.switch("overwrite", overwrite)
         self.apify_conn_id = apify_conn_id
+        self._by_run = run_id is not None
         if (dataset_id is None) == (run_id is None):
             raise ApifyConfigurationError("give either dataset_id or run_id")
 
     def execute(self, context: Context) -> dict[str, Any]:
         client = self._client()
         try:
-            return self._write(client, self._filters(), self._dataset(client))
+            return self._write(client, self._filters(), *self._dataset(client))
         finally:
             client.close()
 
-    def _write(self, client: Client, filters: Filters, dataset_id: str) -> dict[str, Any]:
+    def _write(self, client: Client, filters: Filters, dataset_id: str, late: float) -> dict[str, Any]:
         from airflow_provider_apify.client import items
 
         suffix = self.format + (".gz" if self.compression else "")
         target = _Target(self.target, dataset_id, suffix)
-        if not self.overwrite and (other := target.other()):
-            raise ApifyTargetError(
-                f"{target.path} holds what another task or dataset has written, such as {other}.\nGive another target,"
-                " or set overwrite=True, which replaces it."
-            )
-        blocks = items.read(client, dataset_id, filters)
+        settings = {
+            "dataset_id": dataset_id,
+            "format": self.format,
+            "compression": self.compression,
+            "items_per_file": self.items_per_file,
+            "filters": {
+                name: list(value) if isinstance(value, tuple) else value
+                for name, value in filters._asdict().items()
+                if value
+            },
+        }
+        if other := target.other(settings):
+            if not self.overwrite:
+                raise ApifyTargetError(
+                    f"{target.path} holds what another task or dataset has written, or this one with other arguments,"
+                    f" such as {other}.\nGive another target, or set overwrite=True, which replaces it."
+                )
+            # From here on it would list files that are being replaced.
+            target.remove_manifest()
+        blocks = items.read(client, dataset_id, filters, late=late)
         files: list[Entry] = []
         with target.staging() as directory:
             for part in self._parts(blocks, directory, target, filters):
@@ -166,11 +184,8 @@ class ApifyDatasetToObjectStorageOperator(arguments.LiteralsStayText, BaseOperat
                 self.log.info("Wrote %s: %d items, %d bytes.", part.path.name, part.items, part.bytes)
             total = {"items": sum(file["items"] for file in files), "bytes": sum(file["bytes"] for file in files)}
             manifest = {
-                "dataset_id": dataset_id,
+                **settings,
                 "run_id": arguments.given(self.run_id),
-                "format": self.format,
-                "compression": self.compression,
-                "filters": {name: value for name, value in filters._asdict().items() if value},
                 **total,
                 "files": files,
             }
@@ -226,20 +241,24 @@ class ApifyDatasetToObjectStorageOperator(arguments.LiteralsStayText, BaseOperat
             )
         return filters
 
-    def _dataset(self, client: Client) -> str:
-        dataset_id, run_id = (arguments.given(arguments.digits(value)) for value in (self.dataset_id, self.run_id))
-        if run_id is None or dataset_id is not None:
-            return arguments.checked(lambda value: check_id("dataset_id", value, "dataset"), dataset_id)
-        request = arguments.checked(storages.get_run, run_id)
-        status, dataset_id = client.call(request, storages.run_dataset)
-        if status not in TERMINAL:
+    def _dataset(self, client: Client) -> tuple[str, float]:
+        """Give the dataset's id, and for how many seconds its last items may still come."""
+        from airflow_provider_apify.client.items import LATE, seconds_late
+
+        if not self._by_run:
+            dataset_id = arguments.given(arguments.digits(self.dataset_id))
+            return arguments.checked(lambda value: check_id("dataset_id", value, "dataset"), dataset_id), LATE
+        run = client.get(RUN, arguments.given(arguments.digits(self.run_id)))
+        if not run.dataset_id:
+            raise ApifyException(f"Apify does not show the dataset of run {run}.")
+        if not run.is_terminal:
             raise ApifyRunUnfinished(
-                f"Run {run_id} is {status}, so items may still be added to its dataset.\nWait for the run first; or"
-                f" give dataset_id={dataset_id!r} to write what is there by now."
+                f"Run {run} is {run.status}, so items may still be added to its dataset.\nWait for the run first; or"
+                f" give dataset_id={run.dataset_id!r} to write what is there by now."
             )
-        if status != ActorJobStatus.SUCCEEDED:
-            self.log.warning("Run %s is %s: its dataset may lack items.", run_id, status)
-        return dataset_id
+        if not run.is_succeeded:
+            self.log.warning("Run %s is %s: its dataset may lack items.", run, run.status)
+        return run.dataset_id, seconds_late(client, run.finished_at)
 
 
 class _Target:
@@ -248,9 +267,12 @@ class _Target:
     def __init__(self, target: Any, dataset_id: str, suffix: str) -> None:
         from airflow.sdk import ObjectStoragePath
 
-        if not isinstance(target, ObjectStoragePath) and (not isinstance(target, str) or not target.strip()):
+        if not isinstance(target, ObjectStoragePath) and (
+            not isinstance(target, str) or not ("://" in target or os.path.isabs(target))
+        ):
             raise ApifyConfigurationError(
-                f"target must be a directory such as s3://conn_id@bucket/path, or an ObjectStoragePath; got {target!r}"
+                "target must be an absolute directory such as s3://conn_id@bucket/path or /data/shop, or an"
+                f" ObjectStoragePath; got {target!r}"
             )
         self._dataset_id, self._suffix = dataset_id, suffix
         self._shown = str(target)
@@ -269,6 +291,10 @@ class _Target:
         with self.errors():
             if self._directory:
                 self._directory.mkdir(parents=True, exist_ok=True)
+                # What a worker that was killed has left.
+                for left in self._directory.glob(".apify-*"):
+                    if left.stat().st_mtime < time.time() - _ABANDONED:
+                        shutil.rmtree(left, ignore_errors=True)
             directory = tempfile.TemporaryDirectory(prefix=".apify-", dir=self._directory, ignore_cleanup_errors=True)
         with directory as name:
             yield Path(name)
@@ -284,15 +310,19 @@ class _Target:
                 staged.unlink()
         compat.announce_output(path)
 
-    def other(self) -> str | None:
-        """Give the name of a file that something else than a try of this task has written, if there is one."""
+    def other(self, settings: dict[str, Any]) -> str | None:
+        """Give the name of a file that is not of a task with these settings, if there is one."""
         with self.errors():
             names = self._names()
             for name in names:
                 found = re.fullmatch(_PART, name)
                 if found and (found["dataset"], found["suffix"]) != (self._dataset_id, self._suffix):
                     return name
-            return MANIFEST if MANIFEST in names and not self._has_own_manifest() else None
+            return MANIFEST if MANIFEST in names and not self._has_manifest_of(settings) else None
+
+    def remove_manifest(self) -> None:
+        with self.errors(), suppress(FileNotFoundError):
+            self._fs.rm_file((self.path / MANIFEST).path)
 
     def remove_others(self, kept: Iterable[str], *, foreign: bool) -> None:
         """
@@ -335,12 +365,12 @@ class _Target:
         except FileNotFoundError:
             return []
 
-    def _has_own_manifest(self) -> bool:
+    def _has_manifest_of(self, settings: dict[str, Any]) -> bool:
         try:
             found = json.loads(self._fs.cat_file((self.path / MANIFEST).path))
         except ValueError:
             return False
-        return isinstance(found, dict) and found.get("dataset_id") == self._dataset_id
+        return isinstance(found, dict) and found.items() >= settings.items()
 
     def _upload(self, staged: Path, path: str) -> None:
         size = staged.stat().st_size
@@ -422,12 +452,15 @@ class _Table(_Encoder):
         self.begin = self._rows([columns])
 
     def encode(self, lines: bytes) -> bytes:
-        items = map(json.loads, lines.decode().split("\n")[:-1])
+        from airflow_provider_apify.client.items import parsed_lines
+
+        items = parsed_lines(lines)
         return self._rows([[_cell(item.get(column)) for column in self._columns] for item in items])
 
     def _rows(self, rows: Iterable[Sequence[str]]) -> bytes:
         text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(rows)
+        # With this end of a row, as RFC 4180 has it, a cell with a carriage return is quoted.
+        csv.writer(text, lineterminator="\r\n").writerows(rows)
         return text.getvalue().encode(errors="replace")
 
 
@@ -450,13 +483,15 @@ def _columns(filters: Filters) -> Sequence[str]:
 
 def _read_columns(blocks: Iterator[Block], path: Path, target: _Target) -> tuple[Iterator[Block], Sequence[str]]:
     """Keep the items in a file to find out what columns their table has; give them again."""
+    from airflow_provider_apify.client.items import parsed_lines
+
     columns: dict[str, None] = {}
     with target.errors():
         file = path.open("wb")
     with file:
         for block in blocks:
-            for line in block.lines.decode().split("\n")[:-1]:
-                columns |= dict.fromkeys(json.loads(line))
+            for item in parsed_lines(block.lines):
+                columns |= dict.fromkeys(item)
             with target.errors():
                 file.write(block.lines)
 
