@@ -174,10 +174,12 @@ class Kind:
         raise NotImplementedError
 
     def finish(self, job_id: str, status: str = "SUCCEEDED") -> None:
-        getattr(self.apify, f"finish_{self.name}")(job_id, status)
+        """End a job now."""
+        raise NotImplementedError
 
     def delete(self, job_id: str) -> None:
-        getattr(self.apify, f"delete_{self.name}")(job_id)
+        """Delete a job in whatever state."""
+        raise NotImplementedError
 
     def words(self, job: dict[str, Any]) -> dict[str, str]:
         """
@@ -212,6 +214,12 @@ class Builds(Kind):
     def set_actor(self, actor: str, *, outcome: str | None = None, seconds: float | None = None) -> None:
         self.apify.set_actor(actor, outcome=outcome, build_seconds=seconds)
 
+    def finish(self, job_id: str, status: str = "SUCCEEDED") -> None:
+        self.apify.finish_build(job_id, status)
+
+    def delete(self, job_id: str) -> None:
+        self.apify.delete_build(job_id)
+
     def words(self, job: dict[str, Any]) -> dict[str, str]:
         number = job["buildNumber"]
         names = {"long": f"{number} ({job['id']})", "short": number}
@@ -240,6 +248,12 @@ class Runs(Kind):
 
     def set_actor(self, actor: str, *, outcome: str | None = None, seconds: float | None = None) -> None:
         self.apify.set_actor(actor, run_outcome=outcome, run_seconds=seconds)
+
+    def finish(self, job_id: str, status: str = "SUCCEEDED") -> None:
+        self.apify.finish_run(job_id, status)
+
+    def delete(self, job_id: str) -> None:
+        self.apify.delete_run(job_id)
 
     def words(self, job: dict[str, Any]) -> dict[str, str]:
         names = {"long": job["id"], "short": job["id"]}
