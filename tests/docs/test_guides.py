@@ -88,7 +88,7 @@ def test_the_mail_tells_actor_status_cost_link_and_the_end_of_the_log(
         f"mail_on_failure.{task}, try 1, failed" for task in ("build", "run")
     ]
     of_build, of_run = (
-        "".join(str(part.get_payload(decode=True), "utf-8") for part in mail.walk() if not part.is_multipart())
+        "".join(str(part.get_payload(decode=True)) for part in mail.walk() if not part.is_multipart())
         for mail in Mailbox.mails
     )
     assert re.search(r"Build 0[.]0[.]1 of Actor hello-world .*FAILED after .* at .* USD", of_build)
