@@ -144,7 +144,7 @@ with DAG(
             raise RuntimeError(f"Actor {actor} has no build previous: name one by number.")
         return str(number)
 
-    roll_back = ApifyTagBuildOperator(
+    ApifyTagBuildOperator(
         task_id="roll_back",
         actor_id="{{ params.actor }}",
         tag="latest",

@@ -23,7 +23,7 @@ def examples(airflow_home: Path) -> list[Any]:
 
 
 def test_they_say_what_they_are_for_and_where_to_begin(examples: list[Any]) -> None:
-    assert [dag.dag_display_name[0] for dag in examples] == ["1", "2", "3", "4", "5"]
+    assert [dag.dag_display_name[0] for dag in examples] == ["1", "2", "3", "4", "5", "6", "7", "8", "9"]
     assert "Start here" in examples[0].dag_display_name
     for dag in examples:
         assert dag.doc_md.strip() and dag.description and dag.tags == {"apify", "example"}
@@ -33,7 +33,7 @@ def test_their_forms_offer_the_actors_of_the_emulator(examples: list[Any], apify
     token = {"Authorization": f"Bearer {apify_emulator.token}"}
     listed = requests.get(f"{apify_emulator.url}/v2/acts", headers=token, timeout=5).json()["data"]["items"]
     forms = [param for dag in examples for _, param in dag.params.items() if "values_display" in param.schema]
-    assert len(forms) == 3
+    assert len(forms) == 6
     for param in forms:
         offered = param.schema.get("enum") or param.schema["examples"]
         assert set(offered) == param.schema["values_display"].keys() <= {f"~{item['name']}" for item in listed}
