@@ -280,6 +280,8 @@ def test_what_somebody_released_after_a_lost_request_is_not_undone(shop: Shop, a
     """The request has not arrived, and before it is sent again another release has come."""
     old, new, other = shop.build("latest"), shop.build(), shop.build()
     fault = apify.add_fault(Fault("status", **PUT, status=503))
+    # The look after it, which gives the other release the time to come: Actor, builds and Actor were asked for before.
+    apify.add_fault(Fault("delay", **READ, skip=3, seconds=2))
     other_release = meanwhile(apify, lambda: fault.fired == 1, lambda: shop.tag("latest", other))
     outcome = runner.run_to_end(lambda: release(new, retries=1))
     other_release.join()
@@ -291,7 +293,7 @@ def test_what_somebody_released_before_the_request_is_not_undone(shop: Shop, api
     """Between the first look at the Actor and the request, while the build is read."""
     new, other = shop.build(), shop.build()
     shop.build("latest")
-    slow = apify.add_fault(Fault("delay", "GET", "/v2/actor-builds/*", seconds=1))
+    slow = apify.add_fault(Fault("delay", "GET", "/v2/actor-builds/*", seconds=2))
     other_release = meanwhile(apify, lambda: slow.fired == 1, lambda: shop.tag("latest", other))
     outcome = runner.run_to_end(lambda: release(new))
     other_release.join()
@@ -305,7 +307,7 @@ def test_a_release_that_another_one_has_overtaken_says_so(
     monkeypatch.setattr(client_tags, "READ_BACK_LIMIT", 1.0)
     new, other = shop.build(), shop.build()
     shop.build("latest")
-    slow = apify.add_fault(Fault("delay", **PUT, seconds=1, after_work=True))
+    slow = apify.add_fault(Fault("delay", **PUT, seconds=2, after_work=True))
     other_release = meanwhile(
         apify, lambda: slow.fired == 1 and shop.tags["latest"] == new, lambda: shop.tag("latest", other)
     )
@@ -564,7 +566,7 @@ def test_an_old_build_is_not_reused(shop: Shop, apify: Emulator, runner: Runner)
     shop.build("latest")
     apify.add_actor(Actor("untagged", versions={"0.1": None}))
     shop.build("x", actor="untagged", version="0.1")
-    time.sleep(1.1)
+    time.sleep(2.2)  # Apify's clock is known to the second
     for actor in ("~hello-world", "~untagged"):
         outcome = runner.run_to_end(lambda actor=actor: build(actor, reuse_if_younger_than=1))  # type: ignore[misc]
         assert (outcome.state, outcome.xcoms["build_number"].rpartition(".")[2]) == ("success", "2")

@@ -87,6 +87,30 @@ def test_tags_can_be_set_and_removed_one_by_one(api: Api) -> None:
     assert api.tags() == {"latest": "0.0.1"}
 
 
+def test_tags_that_are_set_move_late_if_tags_do(api: Api, emulator: Emulator) -> None:
+    first, second = api.built(), api.built()
+    emulator.tag_seconds = 0.5
+    api("PUT", "/acts/~hello-world", json={"taggedBuilds": {"latest": {"buildId": first["id"]}}})
+    assert api.tags() == {"latest": second["buildNumber"]}
+    emulator.wait_for(lambda _: api.tags() == {"latest": first["buildNumber"]})
+
+
+def test_a_build_that_ends_later_takes_a_tag_that_was_set(api: Api, emulator: Emulator) -> None:
+    first = api.built(tag="candidate")
+    running = api("POST", "/acts/~hello-world/builds?version=0.0").json()["data"]
+    api("PUT", "/acts/~hello-world", json={"taggedBuilds": {"latest": {"buildId": first["id"]}}})
+    emulator.finish_build(running["id"])
+    assert api.tags() == {"latest": running["buildNumber"], "candidate": first["buildNumber"]}
+
+
+def test_an_actor_can_have_a_number_as_its_default_build(api: Api, emulator: Emulator) -> None:
+    emulator.add_actor(Actor("pinned", default_build="0.0.1"))
+    api.built("pinned")
+    api.built("pinned")
+    assert api("GET", "/acts/~pinned").json()["data"]["defaultRunOptions"]["build"] == "0.0.1"
+    assert api("POST", "/acts/~pinned/runs").json()["data"]["buildNumber"] == "0.0.1"
+
+
 def test_only_a_succeeded_build_of_the_actor_can_be_tagged(api: Api) -> None:
     failed, foreign = api.built("always-fails"), api.built("two-versions")
     for wanted in ({"buildId": failed["id"]}, {"buildId": foreign["id"]}, {"buildId": "nope"}, {}, "0.0.1"):
