@@ -80,8 +80,8 @@ CAPACITY = Kind(
     types=("actor-memory-limit-exceeded", "concurrent-runs-limit-exceeded"),
     passes=True,
     advice="It clears as other builds and runs end; with wait_for_capacity, a task waits for that. To keep it from"
-    " happening, give the tasks an Airflow pool with include_deferred=True and a slot for each GB of the account's memory,"
-    " and pool_slots: 4 for a build, its memory in GB for a run.",
+    " happening, give the tasks an Airflow pool with include_deferred=True and a slot for each GB of the account's"
+    " memory, and pool_slots: 4 for a build, its memory in GB for a run.",
 )
 #: Too many requests.
 RATE_LIMIT = Kind(
