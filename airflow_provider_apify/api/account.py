@@ -36,7 +36,7 @@ class Account:
         )
         most, used = fields.number(limits, "maxActorMemoryGbytes"), fields.number(current, "actorMemoryGbytes")
         if most is None or used is None:
-            raise ValueError("no maxActorMemoryGbytes or actorMemoryGbytes")
+            raise ValueError("maxActorMemoryGbytes, actorMemoryGbytes")
         jobs, active = fields.number(limits, "maxConcurrentActorJobs"), fields.number(current, "activeActorJobCount")
         return cls(
             most_mbytes=most * 1024,

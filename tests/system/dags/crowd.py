@@ -14,7 +14,7 @@ OPTIONS: dict[str, Any] = {
     "wait_for_completion": True,
     "deferrable": True,
     "wait_for_capacity": timedelta(minutes=20),
-    "retries": 1,
+    "retries": 3,  # on a busy machine, Airflow loses tries before a task has begun
     "retry_delay": timedelta(seconds=1),
 }
 
