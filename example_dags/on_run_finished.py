@@ -37,7 +37,7 @@ finished_runs = Asset(
 
 with DAG(
     dag_id="apify_on_run_finished",
-    dag_display_name="8 Work with each run, whoever started it",
+    dag_display_name="10 Work with each run, whoever started it",
     description="Started when a run of the Actor has succeeded; once an hour, too.",
     doc_md=__doc__,
     # Airflow may keep an event until the next one comes: the hour is a net.

@@ -106,8 +106,8 @@ def _key(key: object) -> str:
 def _names(argument: str, value: Any) -> tuple[str, ...]:
     if isinstance(value, str) and value.strip()[:1] in ("[", "("):
         raise ValueError(
-            f"{argument} must be a list of names of fields, or names with commas between them; got the text {value!r}.\nA"
-            " template gives text: use {{ ... | join(',') }}, or the output of another task."
+            f"{argument} must be a list of names of fields, or names with commas between them; got the text {value!r}."
+            "\nA template gives text: end it with the filter join(','), or use the output of another task."
         )
     names = (
         [name.strip() for name in value.split(",") if value.strip()] if isinstance(value, str) else list(value or ())

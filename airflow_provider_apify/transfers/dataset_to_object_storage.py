@@ -173,8 +173,7 @@ class ApifyDatasetToObjectStorageOperator(arguments.LiteralsStayText, BaseOperat
                     f"{target.path} holds what another task or dataset has written, or this one with other arguments,"
                     f" such as {other}.\nGive another target, or set overwrite=True, which replaces it."
                 )
-            # From here on it would list files that are being replaced.
-            target.remove_manifest()
+            target.remove_own_manifest()
         blocks = items.read(client, dataset_id, filters, late=late)
         files: list[Entry] = []
         with target.staging() as directory:
@@ -318,11 +317,15 @@ class _Target:
                 found = re.fullmatch(_PART, name)
                 if found and (found["dataset"], found["suffix"]) != (self._dataset_id, self._suffix):
                     return name
-            return MANIFEST if MANIFEST in names and not self._has_manifest_of(settings) else None
+            return MANIFEST if MANIFEST in names and not self._manifest().items() >= settings.items() else None
 
-    def remove_manifest(self) -> None:
+    def remove_own_manifest(self) -> None:
+        """Remove the manifest if it lists files that get replaced one by one; that of other files stays true."""
         with self.errors(), suppress(FileNotFoundError):
-            self._fs.rm_file((self.path / MANIFEST).path)
+            found = self._manifest()
+            names = [file.get("name") for file in found.get("files", ()) if isinstance(file, dict)]
+            if self.name(1) in names:
+                self._fs.rm_file((self.path / MANIFEST).path)
 
     def remove_others(self, kept: Iterable[str], *, foreign: bool) -> None:
         """
@@ -365,12 +368,13 @@ class _Target:
         except FileNotFoundError:
             return []
 
-    def _has_manifest_of(self, settings: dict[str, Any]) -> bool:
+    def _manifest(self) -> dict[str, Any]:
+        """Give what the manifest says; nothing if it cannot be read."""
         try:
             found = json.loads(self._fs.cat_file((self.path / MANIFEST).path))
         except ValueError:
-            return False
-        return isinstance(found, dict) and found.items() >= settings.items()
+            return {}
+        return found if isinstance(found, dict) else {}
 
     def _upload(self, staged: Path, path: str) -> None:
         size = staged.stat().st_size

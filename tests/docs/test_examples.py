@@ -19,11 +19,11 @@ def examples(airflow_home: Path) -> list[Any]:
 
     bag = DagBag(ROOT / "example_dags")
     assert not bag.import_errors
-    return sorted(bag.dags.values(), key=lambda dag: dag.dag_display_name)
+    return sorted(bag.dags.values(), key=lambda dag: int(dag.dag_display_name.split()[0]))
 
 
 def test_they_say_what_they_are_for_and_where_to_begin(examples: list[Any]) -> None:
-    assert [dag.dag_display_name[0] for dag in examples] == [str(number) for number in range(1, 10)]
+    assert [dag.dag_display_name.split()[0] for dag in examples] == [str(number) for number in range(1, 11)]
     assert "Start here" in examples[0].dag_display_name
     for dag in examples:
         assert dag.doc_md.strip() and dag.description and dag.tags == {"apify", "example"}

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from airflow.sdk import DAG, ObjectStoragePath
 
 from airflow_provider_apify import compat
@@ -37,6 +38,7 @@ Run = Callable[..., Outcome]
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small pages, and no long pauses between tries."""
     monkeypatch.setattr(items, "PAGE", 300)
+    monkeypatch.setattr(items, "LATE", 0.0)  # seconds to wait for more items
     monkeypatch.setattr("airflow_provider_apify.client.client.backoff", lambda *_: 0.0)
 
 
@@ -172,7 +174,35 @@ def test_a_table_without_fields_has_the_columns_of_all_items(run: Run, apify: Em
     )
     written(run=run, dataset_id=dataset, target=f"{tmp_path}", format="csv", flatten=["at"], fields="a,b,c,at")
     (table,) = (body for name, body in contents(f"{tmp_path}").items() if name != "manifest.json")
-    assert table.decode() == 'b,a,c,at.y\n1,,,\nx?,,,\n,,"[1, ""ü""]",1\n'
+    assert table.decode() == 'b,a,c,at.y\r\n1,,,\r\nx?,,,\r\n,,"[1, ""ü""]",1\r\n'
+
+
+def test_a_cell_cannot_begin_a_row(run: Run, apify: Emulator, tmp_path: Path) -> None:
+    dataset = apify.add_dataset([{"a": "x\ry", "b": "1\n2"}])
+    written(run=run, dataset_id=dataset, target=f"{tmp_path}", format="csv", fields="a,b")
+    (table,) = (body for name, body in contents(f"{tmp_path}").items() if name != "manifest.json")
+    assert list(csv.reader(io.StringIO(table.decode(), newline=""))) == [["a", "b"], ["x\ry", "1\n2"]]
+
+
+def test_items_that_come_late_are_waited_for(
+    run: Run, apify: Emulator, target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(items, "LATE", 2.0)
+    apify.items_seconds = 1.0
+    dataset = apify.add_dataset([])
+    requests.post(
+        f"{apify.url}/v2/datasets/{dataset}/items",
+        json=[{"n": 1}],
+        headers={"Authorization": f"Bearer {apify.token}"},
+        timeout=5,
+    ).raise_for_status()
+    written(run=run, dataset_id=dataset, target=target)
+    assert read(target) == [{"n": 1}]
+
+
+def test_a_list_that_a_template_made_text_of_is_refused(run: Run, apify: Emulator, target: str) -> None:
+    refused = run(dataset_id=apify.add_dataset(ITEMS), target=target, fields="{{ ['a', 'b'] }}")
+    assert refused.state == "failed" and "join(',')" in str(refused.error)
 
 
 def test_filters_are_as_apify_has_them(run: Run, apify: Emulator, tmp_path: Path) -> None:
@@ -214,9 +244,20 @@ def test_a_retry_writes_the_same_bytes(
 def test_fewer_files_than_before_leave_none_behind(run: Run, apify: Emulator, target: str) -> None:
     dataset = apify.add_dataset(ITEMS)
     written(run=run, dataset_id=dataset, target=target, items_per_file=100)
-    written(run=run, dataset_id=dataset, target=target, items_per_file=500)
+    refused = run(dataset_id=dataset, target=target, items_per_file=500)
+    assert refused.state == "failed" and "or this one with other arguments" in str(refused.error)
+    assert read(target) == ITEMS
+    written(run=run, dataset_id=dataset, target=target, items_per_file=500, overwrite=True)
     assert len(names(target)) == 3
     assert read(target) == ITEMS
+
+
+def test_no_manifest_lists_files_that_are_being_replaced(run: Run, apify: Emulator, target: str) -> None:
+    dataset = apify.add_dataset(ITEMS)
+    written(run=run, dataset_id=dataset, target=target, items_per_file=100)
+    apify.add_fault(Fault("status", path=ITEMS_PATH, status=403, skip=0))
+    assert run(dataset_id=dataset, target=target, items_per_file=500, overwrite=True).state == "failed"
+    assert "manifest.json" not in names(target)
 
 
 @pytest.mark.parametrize("other", [{}, {"format": "csv"}, {"compression": "gzip"}])
@@ -462,7 +503,7 @@ def test_what_cannot_be_an_argument_is_named_when_the_dag_is_parsed(arguments: d
         ({"dataset_id": "{{ None }}"}, "dataset_id must be the id of a dataset"),
         ({"dataset_id": "a/b"}, "dataset_id must be the id of a dataset"),
         ({"dataset_id": "x", "fields": [""]}, "fields must be a list"),
-        ({"dataset_id": "x", "target": " "}, "target must be a directory"),
+        ({"dataset_id": "x", "target": " "}, "target must be an absolute directory"),
         ({"dataset_id": "x", "format": "csv", "items_per_file": 5}, "csv in several files needs fields"),
         (
             {"dataset_id": "x", "format": "csv", "items_per_file": 5, "fields": "a", "unwind": "a"},

@@ -383,7 +383,9 @@ def test_a_record_comes_over_three_redirects_at_most(hook: ApifyHook, apify: Emu
 )
 def test_a_record_is_not_got_over_what_others_can_read(address: str, hook: ApifyHook, apify: Emulator) -> None:
     apify.add_fault(Fault("status", status=302, headers={"Location": f"{address}?signature=secret"}, times=None))
-    with pytest.raises(ApifyApiError, match="redirects to an address that is not https") as raised:
+    with pytest.raises(
+        ApifyApiError, match=r"redirects to (an address that is not https|something that is no address)"
+    ) as raised:
         hook.get_record("store", "OUTPUT")
     assert "secret" not in str(raised.value)
 

@@ -25,7 +25,6 @@ PAGES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.joinpath("docs
 NOT_SHOWN = {
     "module … has no attribute …",  # Python's own words
     "the supervisor cannot be asked safely",  # caught beside where it is raised
-    "no maxActorMemoryGbytes or actorMemoryGbytes",  # likewise: then the account's room is not known
 }
 
 
