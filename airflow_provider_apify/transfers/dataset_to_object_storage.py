@@ -30,6 +30,7 @@ from airflow_provider_apify.exceptions import (
     ApifyTargetError,
 )
 from airflow_provider_apify.lifecycle import arguments
+from airflow_provider_apify.lifecycle.lineage import TellsLineage
 
 if TYPE_CHECKING:
     from airflow.sdk import Context, ObjectStoragePath, XComArg
@@ -52,7 +53,7 @@ _BLOCK, _MOST_BLOCKS = 5 * 2**20, 5000
 _ABANDONED = 86_400.0
 
 
-class ApifyDatasetToObjectStorageOperator(arguments.LiteralsStayText, BaseOperator):
+class ApifyDatasetToObjectStorageOperator(arguments.LiteralsStayText, TellsLineage, BaseOperator):
     """
     Write the items of a dataset to files, in object storage or on a disk, whatever its size, in constant memory.
 
@@ -154,6 +155,7 @@ class ApifyDatasetToObjectStorageOperator(arguments.LiteralsStayText, BaseOperat
     def _write(self, client: Client, filters: Filters, dataset_id: str, late: float) -> dict[str, Any]:
         from airflow_provider_apify.client import items
 
+        self.known_job = {"dataset_id": dataset_id, "run_id": arguments.given(self.run_id)}
         suffix = self.format + (".gz" if self.compression else "")
         target = _Target(self.target, dataset_id, suffix)
         settings = {
