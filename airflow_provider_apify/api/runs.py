@@ -36,7 +36,7 @@ class Run(Job):
     """
     A run of an Actor (API reference, schemas ``Run`` and ``RunShort``).
 
-    ``usage_total_usd`` and ``charged_event_counts`` are *so far*: Apify goes on to count for a while after the end.
+    ``usage_total_usd`` and ``charged_event_counts`` are *so far*: Apify still counts for a while after the end.
     """
 
     noun = "run"

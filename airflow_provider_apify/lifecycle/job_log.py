@@ -30,7 +30,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 5.0, 300.0
 def streamed_log(task: Any, client: Client, job_id: str, *, off: bool = False) -> Iterator[None]:
     """
     Show the job's log while the body waits for the job, if the task has ``stream_log``. No trouble with it is the
-    task's: waiting goes on without the log.
+    task's: it waits without the log.
 
     :param off: show nothing.
     """

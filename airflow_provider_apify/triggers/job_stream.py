@@ -65,7 +65,7 @@ class EndedJobs(SharedStreamProducer):
         self.max_catch_up = max_catch_up
         self.poll_interval = poll_interval
         self.store = compat.asset_state_store(asset_name)
-        #: A change of what is announced starts anew: what was not wanted before is not old.
+        #: Where what is announced changes, all begins again: what was not wanted before is not old.
         which = repr((apify_conn_id, actor_id, sorted(statuses or ())))
         self.key = f"apify.{kind.name}s.{hashlib.sha256(which.encode()).hexdigest()[:16]}"
         #: Whether an event was not stored: nothing later may be saved, so that it is sent again.
