@@ -73,6 +73,20 @@ def test_the_link_on_a_mapped_task_opens_the_page_of_its_own_build(
     assert pages[0] != pages[1]
 
 
+def test_a_run_has_its_link_and_shows_its_input(
+    airflow: LocalAirflow, apify: Emulator, start: Callable[..., str], page: Page
+) -> None:
+    run = start("run_deferred", "~scraper")
+    assert airflow.wait_for_run("run_deferred", run) == "success"
+    job = apify.runs[-1]
+    open_tab(page, task_url("run_deferred", run, "run"), "Details")
+    opened = opened_by(page, page.get_by_role("link", name="Apify Console"))
+    assert opened == f"https://console.apify.com/actors/{job['actId']}/runs/{job['id']}"
+    open_tab(page, task_url("run_deferred", run, "run"), "Rendered Templates")
+    row = page.get_by_role("row").filter(has=page.get_by_role("cell", name="actor_id", exact=True))
+    expect(row).to_contain_text("~scraper")
+
+
 def test_the_rendered_templates_are_shown(
     airflow: LocalAirflow, apify: Emulator, other_apify: Emulator, page: Page
 ) -> None:
