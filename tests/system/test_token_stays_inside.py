@@ -13,6 +13,7 @@ from contextlib import closing
 from pathlib import Path
 
 import httpx
+import pytest
 from cryptography.fernet import Fernet, InvalidToken
 
 from airflow_provider_apify.emulator import Emulator, Fault
@@ -88,8 +89,13 @@ def forms(secret: str) -> set[bytes]:
     return found
 
 
+@pytest.mark.parametrize("in_the", ["first Airflow", "second Airflow"])
 def test_the_token_is_nowhere(
-    airflow: LocalAirflow, apify: Emulator, start: Callable[..., str], earlier_requests: list[RequestRecord]
+    in_the: str,
+    airflow: LocalAirflow,
+    apify: Emulator,
+    start: Callable[..., str],
+    earlier_requests: list[RequestRecord],
 ) -> None:
     """After all the other tests, which come before this one, and after failures that could print it."""
     runs = [("in_worker", start("in_worker", "~always-fails")), ("deferred", start("deferred", "~always-fails"))]
