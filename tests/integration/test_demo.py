@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import socket
 import subprocess
 import sys
@@ -73,7 +74,11 @@ def assert_plain(shown: str) -> None:
     assert control_characters(shown) == set()
     first, second = shown.splitlines()
     # Older releases of rich keep the blank at the end.
-    assert first.rstrip() == "    0 s  label a line " + "that is long " * 19 + "that is long"
+    # The machine may be busy.
+    assert (
+        re.sub(r"\d s", "0 s", first.rstrip(), count=1)
+        == "    0 s  label a line " + "that is long " * 19 + "that is long"
+    )
     assert second == "[brackets] and 12.5 s"
 
 

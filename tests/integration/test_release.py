@@ -514,13 +514,20 @@ def build(actor: str = "~hello-world", **kwargs: Any) -> Any:
 
 
 def test_a_young_build_is_taken_in_place_of_a_new_one(
-    shop: Shop, apify: Emulator, runner: Runner, capsys: pytest.CaptureFixture[str]
+    shop: Shop,
+    apify: Emulator,
+    runner: Runner,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    counted: list[str] = []
+    monkeypatch.setattr("airflow.providers.common.compat.sdk.Stats.incr", lambda name, **_: counted.append(name))
     new = runner.run_to_end(build)
     for waits in (True, False):
         again = Runner(runner.supervisor).run_to_end(lambda waits=waits: build(wait_for_completion=waits))  # type: ignore[misc]
         assert (again.state, again.xcoms) == ("success", new.xcoms)
     assert len(apify.builds) == 1
+    assert counted == ["apify.build.started", "apify.build.reused", "apify.build.reused"]
     assert f"Reusing build 0.0.1 ({new.xcoms['build_id']}) of Actor ~hello-world" in capsys.readouterr().out
 
 
