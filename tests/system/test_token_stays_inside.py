@@ -106,7 +106,7 @@ def test_the_token_is_nowhere(
     run = start("deferred", "~endless")
     airflow.wait_for_task("deferred", run, "build", {"deferred"})
     apify.wait_for(lambda emulator: len(emulator.builds) == 5 and long_polls(emulator) > 0, timeout=60)
-    assert places_of(CANARY, airflow, apify.requests) == [], "while there is a trigger"
+    assert places_of(CANARY, airflow, apify.requests) == [], f"in the {in_the}, while there is a trigger"
     apify.token = "rotated"
     apify.add_fault(Fault("reset", path="/v2/actor-builds/*", times=1))
     finish(apify)
