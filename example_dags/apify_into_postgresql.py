@@ -17,8 +17,9 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
+from airflow.providers.common.compat.sdk import BaseHook
 from airflow.providers.common.sql.operators.sql import SQLExecuteQueryOperator
-from airflow.sdk import DAG, BaseHook, ObjectStoragePath, Param, task
+from airflow.sdk import DAG, ObjectStoragePath, Param, task
 
 from airflow_provider_apify.operators.run import ApifyRunActorOperator
 from airflow_provider_apify.transfers.dataset_to_object_storage import (
