@@ -44,14 +44,9 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     return report
 
 
-#: The files whose tests have the second Airflow: about half of the time.
-SECOND = {"test_events.py", "test_release.py", "test_results.py", "test_room.py", "test_runs.py"}
-
-
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Have two Airflows for all, however many processes run tests; one, where a single process does."""
-    second = item.path.name in SECOND or "second Airflow" in item.name
-    item.add_marker(pytest.mark.xdist_group("second Airflow" if second else "Airflow"))
+    """Have one Airflow for all, however many processes run tests."""
+    item.add_marker(pytest.mark.xdist_group("airflow"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

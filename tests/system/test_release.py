@@ -58,9 +58,14 @@ def test_good_candidates_are_released_and_rolled_back(airflow: LocalAirflow, api
 @pytest.mark.parametrize(
     ("conf", "task", "says"),
     [
-        ({"actor": "~fails-half-way"}, "prove", "FAILED"),
+        pytest.param({"actor": "~fails-half-way"}, "prove", "FAILED", marks=pytest.mark.long),
         ({"actor": "~finds-nothing"}, "prove", "has 0 items, fewer than min_items=20"),
-        ({"actor": "~scraper", "max_usd": 0.000001}, "check_cost", "USD, more than 1e-06 USD: it is not released"),
+        pytest.param(
+            {"actor": "~scraper", "max_usd": 0.000001},
+            "check_cost",
+            "USD, more than 1e-06 USD: it is not released",
+            marks=pytest.mark.long,
+        ),
     ],
     ids=["its run fails", "too few items", "too dear"],
 )

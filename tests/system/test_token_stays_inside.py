@@ -13,7 +13,6 @@ from contextlib import closing
 from pathlib import Path
 
 import httpx
-import pytest
 from cryptography.fernet import Fernet, InvalidToken
 
 from airflow_provider_apify.emulator import Emulator, Fault
@@ -89,13 +88,8 @@ def forms(secret: str) -> set[bytes]:
     return found
 
 
-@pytest.mark.parametrize("in_the", ["first Airflow", "second Airflow"])
 def test_the_token_is_nowhere(
-    in_the: str,
-    airflow: LocalAirflow,
-    apify: Emulator,
-    start: Callable[..., str],
-    earlier_requests: list[RequestRecord],
+    airflow: LocalAirflow, apify: Emulator, start: Callable[..., str], earlier_requests: list[RequestRecord]
 ) -> None:
     """After all the other tests, which come before this one, and after failures that could print it."""
     runs = [("in_worker", start("in_worker", "~always-fails")), ("deferred", start("deferred", "~always-fails"))]
@@ -106,7 +100,7 @@ def test_the_token_is_nowhere(
     run = start("deferred", "~endless")
     airflow.wait_for_task("deferred", run, "build", {"deferred"})
     apify.wait_for(lambda emulator: len(emulator.builds) == 5 and long_polls(emulator) > 0, timeout=60)
-    assert places_of(CANARY, airflow, apify.requests) == [], f"in the {in_the}, while there is a trigger"
+    assert places_of(CANARY, airflow, apify.requests) == [], "while there is a trigger"
     apify.token = "rotated"
     apify.add_fault(Fault("reset", path="/v2/actor-builds/*", times=1))
     finish(apify)
