@@ -227,17 +227,23 @@ class Client:
         with configuration():
             request = endpoints.get_job_log(kind, job_id)
         tail = self._retrying(request, attempts, lambda transport: transport.tail(request, lines * _LINE_BYTES))
-        text = fields.printable(tail.decode(errors="replace").replace(self.settings.token, "***"))
+        text = self.shown(tail.decode(errors="replace"))
         return "\n".join([line for line in text.splitlines() if line.strip()][-lines:])
 
+    def shown(self, text: str) -> str:
+        """Give what a job has printed as a log may show it: without the token, and without escapes of terminals."""
+        return fields.printable(text.replace(self.settings.token, "***"))
+
     def log_stream(self, kind: JobKind[J], job_id: str) -> Iterator[bytes]:
-        """Give a job's log from its begin, as it is written, until the job ends. Not repeated: ask again for that."""
+        """
+        Give a job's log from its begin, as it is written, until the job ends. Not repeated: ask again for that.
+
+        It may hold the token, if the job has printed it, which may be split over two parts: :meth:`shown` takes it out.
+        """
         with configuration():
             request = endpoints.get_job_log(kind, job_id, stream=True)
-        token = self.settings.token.encode()
         with self.stream(request, silence=_LOG_SILENCE) as answer:
-            for chunk in answer.chunks:
-                yield chunk.replace(token, b"*" * len(token))
+            yield from answer.chunks
 
     # -- in a triggerer -------------------------------------------------------------------------------------------
 

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_apify.api import fields
 from airflow_provider_apify.api.errors import first_line
 
 if TYPE_CHECKING:
@@ -94,7 +93,7 @@ class _Shown:
             pause = FIRST_PAUSE if self._bytes > before else min(2 * pause, LONGEST_PAUSE)
             self.over.wait(pause)
         self._client.close()
-        if self._begun and self._lines < MOST_LINES and not self.stop.is_set():
+        if self._begun and not self.stop.is_set():
             self._show(self._begun)
 
     def _read(self) -> None:
@@ -105,14 +104,17 @@ class _Shown:
             self._read_in_all += len(chunk)
             self._bytes = max(self._bytes, passed)
             *lines, self._begun = (self._begun + self._decoder.decode(new)).split("\n")
-            self._begun = self._begun[:LONGEST_LINE]
+            # Twice: a token that is cut could not be found.
+            self._begun = self._begun[: 2 * LONGEST_LINE]
             for line in lines:
                 if self.stop.is_set():
                     return
-                self._show(line)
-                if self._is_full():
-                    self._task.log.warning("The rest of the log of %s %s is not shown.", self._kind.name, self._job_id)
-                    return
+                if self._lines < MOST_LINES:
+                    self._show(line)
+            if self._is_full():
+                self._begun = ""
+                self._task.log.warning("The rest of the log of %s %s is not shown.", self._kind.name, self._job_id)
+                return
 
     def _is_full(self) -> bool:
         return self._lines >= MOST_LINES or self._read_in_all >= MOST_BYTES
@@ -120,4 +122,4 @@ class _Shown:
     def _show(self, line: str) -> None:
         self._lines += 1
         if line.strip():
-            self._task.log.info("%s | %s", self._kind.name, fields.printable(line[:LONGEST_LINE]))
+            self._task.log.info("%s | %s", self._kind.name, self._client.shown(line)[:LONGEST_LINE])

@@ -109,3 +109,23 @@ def test_what_is_shown_is_bounded(
 def test_by_default_nothing_is_shown(way: str, kind: Kind, apify: Emulator, runner: Runner) -> None:
     assert runner.run_to_end(lambda: kind.operator(**WAYS[way])).state == "success"
     assert not [request for request in apify.requests if request.path.endswith("/log")]
+
+
+def test_a_token_is_not_shown_however_its_letters_come(
+    kind: Kind, apify: Emulator, supervisor: Any, runner: Runner, shown: Callable[[], list[str]]
+) -> None:
+    apify.token = supervisor.connections["apify_default"]["password"] = "ACTOR"  # which each log holds
+    apify.add_fault(Fault("drip", path=kind.path("*/log"), times=None))
+    assert runner.run(kind.operator(stream_log=True, wait_for_completion=True)).state == "success"
+    lines = shown()
+    assert any("***" in line for line in lines)
+    assert not [line for line in lines if "ACTOR" in line]
+
+
+def test_a_line_without_end_is_read_no_further_than_the_bound(
+    kind: Kind, apify: Emulator, runner: Runner, shown: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_log, "MOST_BYTES", 100_000)
+    apify.add_fault(Fault("status", status=200, body="x" * 2_000_000, path=kind.path("*/log"), times=None))
+    assert runner.run(kind.operator(stream_log=True, wait_for_completion=True)).state == "success"
+    assert shown() == [f"The rest of the log of {kind.name} {kind.jobs[0]['id']} is not shown."]
