@@ -162,9 +162,9 @@ class Actor:
         )
 
 
-def version_of(build: Job) -> str | None:
-    """Give the version that a build is of, by its number."""
-    return build.build_number.rpartition(".")[0] if build.build_number else None
+def version_of(build_number: str | None) -> str | None:
+    """Give the version that the build with this number is of; ``None`` where the number is not known."""
+    return build_number.rpartition(".")[0] if build_number else None
 
 
 def version_to_build(actor: Actor, tag: str | None) -> tuple[str, str]:
@@ -212,7 +212,7 @@ def is_reusable(build: Build, version: str, *, since: float) -> bool:
     """Whether a build has succeeded, is of ``version``, and began after ``since``: epoch seconds by Apify's clock."""
     return (
         build.is_succeeded
-        and version_of(build) == version
+        and version_of(build.build_number) == version
         and build.started_at is not None
         and build.started_at.timestamp() > since
     )

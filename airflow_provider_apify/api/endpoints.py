@@ -192,11 +192,11 @@ def check_actor_task_id(actor_task_id: object) -> str:
     )
 
 
-def _checked_name(value: object, must_be: str) -> str:
+def _checked_name(value: object, must_be: str, form: str = r"~?[^/~]+|[^/~]+[/~][^/~]+") -> str:
     text = _stripped(value)
     if text in _NOTHING:
         why = ". Does the template or the task that it comes from give anything?"
-    elif re.match(_ADDRESS, text) or not _is_segment(text) or not re.fullmatch(r"~?[^/~]+|[^/~]+[/~][^/~]+", text):
+    elif re.match(_ADDRESS, text) or not _is_segment(text) or not re.fullmatch(form, text):
         why = ""
     else:
         return text
@@ -231,14 +231,7 @@ def check_id(argument: str, value: object, noun: str) -> str:
     :param noun: what it is the id of.
     :raises ValueError: it is none; the message says what to write.
     """
-    text = _stripped(value)
-    if text in _NOTHING:
-        why = ". Does the template or the task that it comes from give anything?"
-    elif re.match(_ADDRESS, text) or "/" in text or not _is_segment(text):
-        why = ""
-    else:
-        return quote(text, safe="~")
-    raise ValueError(f"{argument} must be the id of a {noun}; got {_shown(value)}{why}")
+    return quote(_checked_name(value, f"{argument} must be the id of a {noun}", r"[^/]+"), safe="~")
 
 
 def actor_path(actor_id: object) -> str:

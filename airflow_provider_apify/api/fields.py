@@ -1,11 +1,34 @@
-"""Read the fields of Apify's objects. Lenient: an odd or missing one becomes ``None``."""
+"""Read the fields of Apify's objects, leniently: an odd or missing one becomes ``None``. And make and check JSON."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 from pendulum import UTC, DateTime
+
+
+def is_json(body: bytes) -> bool:
+    """Whether a text is JSON."""
+    try:
+        json.loads(body)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def as_json(name: str, value: Any) -> bytes:
+    """
+    Give a value as JSON.
+
+    :param name: what it is, for the message.
+    :raises ValueError: JSON cannot say it.
+    """
+    try:
+        return json.dumps(value, allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be what JSON can say: {error}") from None
 
 
 def line(text: str | None) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -159,7 +158,7 @@ def encoded_input(name: str, value: object, content_type: str | None = None) -> 
         )
     if isinstance(value, (str, bytes)):
         body = value.encode() if isinstance(value, str) else value
-        if content_type is None and not _is_json(body):
+        if content_type is None and not fields.is_json(body):
             raise ValueError(
                 f"{name} is text that is not JSON, and its content_type is not given.\nFor JSON, give a dict or a list,"
                 " or the output of tojson in a template; for anything else, give content_type, such as 'text/plain'."
@@ -169,10 +168,7 @@ def encoded_input(name: str, value: object, content_type: str | None = None) -> 
             raise ValueError(
                 f"{name} is sent as JSON, but content_type is {content_type!r}: give text or bytes for that"
             )
-        try:
-            body = json.dumps(value, allow_nan=False).encode()
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{name} must be what JSON can say: {error}") from None
+        body = fields.as_json(name, value)
     if len(body) > INPUT_LIMIT:
         raise ValueError(
             f"{name} has {len(body)} bytes, and Apify takes {INPUT_LIMIT} at most.\nPut the data into a record of a"
@@ -233,14 +229,6 @@ def _dollars(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
         raise ValueError(f"max_total_charge_usd must be a number of US dollars above 0; got {value!r}")
     return value
-
-
-def _is_json(body: bytes) -> bool:
-    try:
-        json.loads(body)
-    except (ValueError, RecursionError):
-        return False
-    return True
 
 
 def _one_line(text: str | None) -> str:

@@ -144,7 +144,7 @@ def will_take(actor: Actor, tag: str, builds: Iterable[Build]) -> list[Build]:
     A build may have been started with a tag of its own instead, which Apify does not show.
     """
     tagged = {version.version_number for version in actor.versions if version.build_tag == tag}
-    return [build for build in builds if not build.is_terminal and version_of(build) in tagged]
+    return [build for build in builds if not build.is_terminal and version_of(build.build_number) in tagged]
 
 
 def words(holder: TaggedBuild | None) -> str:

@@ -17,6 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow_provider_apify.api import endpoints, fields
+from airflow_provider_apify.api.builds import Actor
 from airflow_provider_apify.api.endpoints import MAX_WAIT_SECONDS, PAGE_LIMIT, Request, Start
 from airflow_provider_apify.api.errors import AUTHENTICATION, NOT_FOUND, ApiError, first_line, may_repeat
 from airflow_provider_apify.api.job import J, JobKind
@@ -59,6 +60,11 @@ class Client:
         self._transport: SyncTransport | None = None
         #: Set it to stop retrying; requests under way finish.
         self.stopping = threading.Event()
+
+    @classmethod
+    def of(cls, task: Any) -> Client:
+        """Give the client of a task or trigger: over the connection that its ``apify_conn_id`` names."""
+        return cls(Source(task.apify_conn_id), task.log)
 
     @property
     def settings(self) -> Settings:
@@ -131,6 +137,12 @@ class Client:
         """
         named = self._named(error, self.settings)
         self.pause(self._pause_after(named, failures, request, ATTEMPTS, self._longest_pause))
+
+    def get_actor(self, actor_id: str, *, attempts: int = ATTEMPTS) -> Actor:
+        """Get an Actor with its versions and tagged builds."""
+        with configuration():
+            request = endpoints.get_actor(actor_id)
+        return self.call(request, Actor.from_api, attempts=attempts)
 
     def start(self, start: Start[J], *, fingerprint: object = "", attempts: int = ATTEMPTS) -> J:
         """Start a job. With ``outcome_unknown`` set, an ``ApifyApiError`` says that there may be one all the same."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from airflow_provider_apify.api import storages
 from airflow_provider_apify.api.endpoints import Request
 from airflow_provider_apify.api.errors import ApiError, unreadable
+from airflow_provider_apify.api.fields import is_json
 from airflow_provider_apify.api.storages import Filters
 from airflow_provider_apify.client import wire
 from airflow_provider_apify.client.failures import as_airflow_error
@@ -175,7 +176,7 @@ class _Page:
                 items = _number_of(lines)
                 if not lines.endswith(b"\n"):
                     # Whether this is the end, the last brace does not say.
-                    if not (_is_json(lines) and (seen + 1 == wanted or "Content-Encoding" in answer.headers)):
+                    if not (is_json(lines) and (seen + 1 == wanted or "Content-Encoding" in answer.headers)):
                         break
                     lines, items = lines + b"\n", 1
                 before, seen = seen, seen + items
@@ -214,11 +215,3 @@ def _number_of(lines: bytes) -> int:
         number += 1
         end = lines.find(b"\n", end + 1)
     return number
-
-
-def _is_json(text: bytes) -> bool:
-    try:
-        json.loads(text)
-    except ValueError:
-        return False
-    return True

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from airflow_provider_apify.api import builds, tags
 from airflow_provider_apify.api.builds import BUILD, Actor, Build
-from airflow_provider_apify.api.endpoints import PAGE_LIMIT, check_job_id, get_actor
+from airflow_provider_apify.api.endpoints import PAGE_LIMIT, check_job_id
 from airflow_provider_apify.api.errors import SERVER, ApiError, first_line
 from airflow_provider_apify.api.tags import TagConflict, TagMove
 from airflow_provider_apify.client.failures import configuration
@@ -48,8 +48,7 @@ def move_tag(
         tags.check_which(build_id, build_number)
         if build_id is not None:
             check_job_id(BUILD, build_id)
-        read = get_actor(actor_id)
-    first = client.call(read, Actor.from_api)
+    first = client.get_actor(actor_id)
     with configuration():
         build = client.get(BUILD, build_id or _id_of(client, actor_id, first, str(build_number)))
         tags.check_move(first, tag, build)
@@ -83,10 +82,10 @@ def move_tag(
 
 def _send(client: Client, first: Actor, tag: str, build: Build, wanted: Mapping[str, str]) -> None:
     """Send the request until it has been answered, or its work is seen."""
-    read, put = get_actor(first.id), tags.set_tags(first.id, wanted)
+    put = tags.set_tags(first.id, wanted)
     failures = 0
     while True:
-        now = client.call(read, Actor.from_api)
+        now = client.get_actor(first.id)
         tags.check_unmoved(first, now, tag, build)
         if tags.is_done(now, wanted):
             return
@@ -101,7 +100,7 @@ def _send(client: Client, first: Actor, tag: str, build: Build, wanted: Mapping[
 def _read_back(client: Client, first: Actor, tag: str, build: Build, wanted: Mapping[str, str]) -> None:
     """Wait until Apify shows what was changed. Until then, an answer may come from where it is not known yet."""
     ends = time.monotonic() + READ_BACK_LIMIT
-    while not tags.is_done(now := client.call(get_actor(first.id), Actor.from_api), wanted):
+    while not tags.is_done(now := client.get_actor(first.id), wanted):
         if time.monotonic() >= ends:
             tags.check_unmoved(first, now, tag, build)
             raise ApifyServerError(

@@ -13,9 +13,9 @@ from fastapi import APIRouter, Query, Request, Response
 
 from airflow_provider_apify.emulator import view_faults
 from airflow_provider_apify.emulator.actors import DEFAULT_BUILD_TAG, ActorState, found_actor, version_object
-from airflow_provider_apify.emulator.answers import MAX_PAGE, ApiError, not_found, success
+from airflow_provider_apify.emulator.answers import MAX_PAGE, ApiError, not_found
 from airflow_provider_apify.emulator.call import Call
-from airflow_provider_apify.emulator.job_endpoints import found, listed, visible
+from airflow_provider_apify.emulator.job_endpoints import answered, found, listed, visible
 from airflow_provider_apify.emulator.jobs import Job, Jobs
 from airflow_provider_apify.emulator.parameters import Anyone, Count, Flag, Wait, WithToken
 from airflow_provider_apify.emulator.users import USER_ID
@@ -267,17 +267,11 @@ async def delete_build(call: WithToken, build_id: str) -> Response:
 
 
 def _answer(call: Call, build: Build, *, status: int = 200) -> Response:
-    false_status = view_faults.false_status(call, [build])
-    return success(build_object(build, authorized=call.record.authorized, status=false_status), status)
+    return answered(call, build, build_object, status=status)
 
 
 def _list(call: Call, builds: list[Build], offset: int, limit: int, desc: bool) -> Response:
-    full = call.world.settings.full_lists
-
-    def show(build: Build, status: str | None) -> dict[str, Any]:
-        return _build_item(build, full=full, status=status)
-
-    return listed(call, builds, show, offset=offset, limit=limit, desc=desc)
+    return listed(call, builds, _build_item, offset=offset, limit=limit, desc=desc)
 
 
 def build_object(build: Build, *, authorized: bool = True, status: str | None = None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What the endpoints of every kind of job share: finding a job, and listing jobs."""
+"""What the endpoints of every kind of job share: finding a job, answering with it, and listing jobs."""
 
 from __future__ import annotations
 
@@ -32,16 +32,22 @@ def visible(call: Call, jobs: Jobs[J], job_id: str, actor_id: str | None = None)
     return job
 
 
+def answered(call: Call, job: J, show: Callable[..., dict[str, Any]], *, status: int = 200) -> Response:
+    """Answer with a job as ``show`` gives it, with a false status if a fault says so."""
+    false_status = view_faults.false_status(call, [job])
+    return success(show(job, authorized=call.record.authorized, status=false_status), status)
+
+
 def listed(
-    call: Call, jobs: list[J], show: Callable[[J, str | None], dict[str, Any]], *, offset: int, limit: int, desc: bool
+    call: Call, jobs: list[J], show: Callable[..., dict[str, Any]], *, offset: int, limit: int, desc: bool
 ) -> Response:
-    """Answer with a page of jobs; ``show`` is given a job and the false status that it shows, if any."""
+    """Answer with a page of jobs, each as ``show`` gives it, with a false status if a fault says so."""
     jobs = view_faults.listed(call, jobs)
-    false_status = view_faults.false_status(call, jobs)
+    full, false_status = call.world.settings.full_lists, view_faults.false_status(call, jobs)
     return success(
         page(
             jobs,
-            lambda job: show(job, false_status if job.unfinished else None),
+            lambda job: show(job, full=full, status=false_status if job.unfinished else None),
             offset=offset,
             limit=limit,
             desc=desc,

@@ -15,11 +15,11 @@ from starlette.types import Receive, Scope, Send
 
 from airflow_provider_apify.emulator import view_faults
 from airflow_provider_apify.emulator.actors import DEFAULT_RUN_OPTIONS, Actor, ActorState, found_actor
-from airflow_provider_apify.emulator.answers import MAX_PAGE, ApiError, iso, not_found, success
+from airflow_provider_apify.emulator.answers import MAX_PAGE, ApiError, iso, not_found
 from airflow_provider_apify.emulator.builds import Build
 from airflow_provider_apify.emulator.call import Call
 from airflow_provider_apify.emulator.inputs import Input, RunInput, checked
-from airflow_provider_apify.emulator.job_endpoints import found, listed, visible
+from airflow_provider_apify.emulator.job_endpoints import answered, found, listed, visible
 from airflow_provider_apify.emulator.jobs import ABORTING_SECONDS, Job, Jobs
 from airflow_provider_apify.emulator.logs import log_now
 from airflow_provider_apify.emulator.parameters import Anyone, Count, Flag, Wait, WithToken
@@ -418,17 +418,11 @@ def last(runs: Sequence[Run], status: str | None, origin: str | None) -> Run:
 
 
 def answer(call: Call, run: Run, *, status: int = 200) -> Response:
-    false_status = view_faults.false_status(call, [run])
-    return success(run_object(run, authorized=call.record.authorized, status=false_status), status)
+    return answered(call, run, run_object, status=status)
 
 
 def list_answer(call: Call, runs: list[Run], offset: int, limit: int, desc: bool) -> Response:
-    full = call.world.settings.full_lists
-
-    def show(run: Run, status: str | None) -> dict[str, Any]:
-        return _run_item(run, full=full, status=status)
-
-    return listed(call, runs, show, offset=offset, limit=limit, desc=desc)
+    return listed(call, runs, _run_item, offset=offset, limit=limit, desc=desc)
 
 
 def run_object(run: Run, *, authorized: bool = True, status: str | None = None) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as json_library
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from airflow.providers.common.compat.sdk import BaseHook
 
 from airflow_provider_apify.api import builds, endpoints, runs, storages
 from airflow_provider_apify.api.builds import BUILD, Actor, Build
+from airflow_provider_apify.api.fields import as_json
 from airflow_provider_apify.api.job import J, JobKind
 from airflow_provider_apify.api.runs import RUN, Run
 from airflow_provider_apify.api.storages import Names
@@ -408,9 +408,7 @@ class ApifyHook(BaseHook):
 
     def get_actor(self, actor_id: str) -> Actor:
         """Get an Actor with its versions and tagged builds (``GET /v2/acts/:actorId``)."""
-        with configuration():
-            request = endpoints.get_actor(actor_id)
-        return self._client.call(request, Actor.from_api)
+        return self._client.get_actor(actor_id)
 
     def validate_input(self, actor_id: str, run_input: Any, *, build: str | None = None) -> None:
         """
@@ -423,7 +421,7 @@ class ApifyHook(BaseHook):
         :raises ApifyApiError: it could not be checked, such as for a build that is not there.
         """
         with configuration():
-            request = storages.validate_input(actor_id, _as_json(run_input), build=build)
+            request = storages.validate_input(actor_id, as_json("run_input", run_input), build=build)
         self._client.call(request, lambda answer: None)
 
     def request(
@@ -457,7 +455,7 @@ class ApifyHook(BaseHook):
                 raise ValueError("json and data exclude each other: both are the body")
             body, content_type = data.encode() if isinstance(data, str) else data, ""
             if json is not None:
-                body, content_type = _as_json(json), "application/json"
+                body, content_type = as_json("json", json), "application/json"
             request = endpoints.any_request(method, path, query=query, body=body, content_type=content_type)
         return self._client.call(request, lambda answer: answer)
 
@@ -497,14 +495,7 @@ def choose_version(client: Client, log: Logger, actor_id: str, tag: str | None) 
 
     :raises ValueError: it is not clear which one is meant.
     """
-    actor = client.call(endpoints.get_actor(actor_id), Actor.from_api)
+    actor = client.get_actor(actor_id)
     version, reason = builds.version_to_build(actor, tag)
     log.info("Building version %s of Actor %s: %s.", version, actor_id, reason)
     return version
-
-
-def _as_json(value: Any) -> bytes:
-    try:
-        return json_library.dumps(value, allow_nan=False).encode()
-    except TypeError as error:
-        raise ValueError(f"json must be what JSON can say: {error}") from None

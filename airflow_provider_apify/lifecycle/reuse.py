@@ -6,8 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from airflow_provider_apify.api import builds
-from airflow_provider_apify.api.builds import BUILD, Actor, Build
-from airflow_provider_apify.api.endpoints import get_actor
+from airflow_provider_apify.api.builds import BUILD, Build
 from airflow_provider_apify.client.failures import configuration
 from airflow_provider_apify.exceptions import ApifyNotFoundError
 
@@ -25,7 +24,7 @@ def young_build(client: Client, actor_id: str, version: str | None, tag: str | N
     :param version: ``None``: the one that is built without a version.
     :param tag: that a new build would get; ``None``: its version's, and if that has none, no tag counts.
     """
-    actor = client.call(get_actor(actor_id), Actor.from_api)
+    actor = client.get_actor(actor_id)
     if version is None:
         with configuration():
             version, _ = builds.version_to_build(actor, tag)
@@ -45,10 +44,10 @@ def _last_good(client: Client, actor_id: str, version: str, since: float) -> Bui
         if gets == MOST_GETS or (listed.started_at and listed.started_at.timestamp() <= since):
             return None
         # The list need not show a number, nor anything of what the summary has.
-        if listed.is_succeeded and builds.version_of(listed) in (version, None):
+        if listed.is_succeeded and builds.version_of(listed.build_number) in (version, None):
             gets += 1
             build = _got(client, listed.id)
-            if build and builds.version_of(build) == version:
+            if build and builds.version_of(build.build_number) == version:
                 return build
     return None
 

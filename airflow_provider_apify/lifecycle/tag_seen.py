@@ -7,8 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from airflow_provider_apify.api.builds import Actor, TaggedBuild, build_tag
-from airflow_provider_apify.api.endpoints import get_actor
+from airflow_provider_apify.api.builds import TaggedBuild, build_tag, version_of
 from airflow_provider_apify.api.errors import first_line
 from airflow_provider_apify.api.job import ActorJobStatus
 
@@ -46,14 +45,14 @@ def add_actor(
             try:
                 # An answer that trickles may take four times as long.
                 asking = asking or client.impatient(timeout=seconds / 5)
-                actor = asking.call(get_actor(actor_id), Actor.from_api, attempts=1)
+                actor = asking.get_actor(actor_id, attempts=1)
             except Exception as error:
                 if await_tag and getattr(error, "transient", False) and time.monotonic() < ends:
                     time.sleep(TAG_INTERVAL)
                     continue
                 task.log.warning("Actor %s could not be read, its name and tags are not known: %s", actor_id, error)
                 return
-            tag = tag or build_tag(actor, str(summary.get("build_number")).rpartition(".")[0])
+            tag = tag or build_tag(actor, version_of(summary.get("build_number")))
             summary |= {"actor_name": actor.name, "tag": tag}
             if not (await_tag and tag) or summary["status"] != ActorJobStatus.SUCCEEDED.value:
                 return
@@ -94,7 +93,7 @@ def add_actor_name(task: Any, client: Client, summary: dict[str, Any]) -> None:
         return
     asking = client.impatient()
     try:
-        summary["actor_name"] = asking.call(get_actor(actor_id), Actor.from_api, attempts=2).name
+        summary["actor_name"] = asking.get_actor(actor_id, attempts=2).name
     except Exception as error:
         task.log.warning("Actor %s could not be read, its name is not known: %s", actor_id, first_line(error))
     finally:

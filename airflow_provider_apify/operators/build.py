@@ -162,8 +162,7 @@ class ApifyBuildOperator(JobOperator):
             return start_build(version=version)
 
         def excludes(build: Any) -> bool:
-            number = build.build_number
-            return version is not None and number is not None and not number.startswith(f"{version}.")
+            return version is not None and builds.version_of(build.build_number) not in (None, version)
 
         age = self.reuse_if_younger_than
 

@@ -284,6 +284,5 @@ class JobOperator(arguments.LiteralsStayText, TellsLineage, BaseOperator):
 
     def _client(self) -> Client:
         from airflow_provider_apify.client.client import Client
-        from airflow_provider_apify.client.settings import Source
 
-        return Client(Source(self.apify_conn_id), self.log)
+        return Client.of(self)

@@ -98,13 +98,12 @@ class ApifyTagBuildOperator(arguments.LiteralsStayText, BaseOperator):
 
     def execute(self, context: Context) -> str:
         from airflow_provider_apify.client.client import Client
-        from airflow_provider_apify.client.settings import Source
         from airflow_provider_apify.client.tags import move_tag
 
         self.console_url = ""  # so that Airflow does not look for it where none can be
         self.actor_id = arguments.checked(check_actor_id, arguments.digits(self.actor_id))
         moved = move_tag(
-            Client(Source(self.apify_conn_id), self.log),
+            Client.of(self),
             self.log,
             self.actor_id,
             arguments.digits(arguments.given(self.tag)),

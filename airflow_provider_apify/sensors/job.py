@@ -172,12 +172,11 @@ class JobSensor(arguments.LiteralsStayText, TellsLineage, BaseSensorOperator):
 
     def _client(self) -> Client:
         from airflow_provider_apify.client.client import Client
-        from airflow_provider_apify.client.settings import Source
 
         name = f"{self.job_kind.name}_id"
         with configuration():
             setattr(self, name, check_job_id(self.job_kind, arguments.digits(getattr(self, name))))
-        return Client(Source(self.apify_conn_id), self.log)
+        return Client.of(self)
 
     def _look(self, context: Context, client: Client, *, first: bool = True) -> Job | None:
         job: Job | None = client.check(self.job_kind, self._job_id, first=first)

@@ -228,9 +228,8 @@ class ApifyDatasetToObjectStorageOperator(arguments.LiteralsStayText, TellsLinea
 
     def _client(self) -> Client:
         from airflow_provider_apify.client.client import Client
-        from airflow_provider_apify.client.settings import Source
 
-        return Client(Source(self.apify_conn_id), self.log)
+        return Client.of(self)
 
     def _filters(self) -> Filters:
         given = {name: arguments.given(getattr(self, name)) for name in ("fields", "omit", "unwind", "flatten", "view")}

@@ -10,7 +10,6 @@ from typing import Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from airflow_provider_apify.client.client import Client
-from airflow_provider_apify.client.settings import Source
 from airflow_provider_apify.jobs.room import patience
 from airflow_provider_apify.jobs.wait import Limits
 from airflow_provider_apify.triggers.job import hold_back
@@ -76,7 +75,7 @@ class ApifyCapacityTrigger(BaseTrigger):
         yield TriggerEvent(await self._wait())  # type: ignore[no-untyped-call]
 
     async def _wait(self) -> dict[str, Any]:
-        client = Client(Source(self.apify_conn_id), self.log)
+        client = Client.of(self)
         waiting = client.wait_for_room_async(self.memory_mbytes, since=self.since, patience=patience(self.refusals))
         try:
             await asyncio.wait_for(waiting, self.limits.left(time.time()))

@@ -19,6 +19,7 @@ from airflow_provider_apify.api.builds import BUILD
 from airflow_provider_apify.api.endpoints import check_actor_id
 from airflow_provider_apify.api.job import TERMINAL, Job, JobKind
 from airflow_provider_apify.api.runs import RUN
+from airflow_provider_apify.client.failures import configuration
 from airflow_provider_apify.exceptions import ApifyConfigurationError
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ class JobsEventTrigger(BaseEventTrigger):
                 f"asset_name must be the name of the Asset that has this watcher; got {asset_name!r}"
             )
         self.asset_name = asset_name
-        self.actor_id = None if actor_id is None else _checked_actor(actor_id)
+        with configuration():
+            self.actor_id = None if actor_id is None else check_actor_id(actor_id)
         self.statuses = None if statuses is None else _checked_statuses(statuses)
         self.apify_conn_id = apify_conn_id
         self.since = None if since is None else _checked_time(since)
@@ -147,13 +149,6 @@ class ApifyBuildsEventTrigger(JobsEventTrigger):
     """
 
     job_kind = BUILD
-
-
-def _checked_actor(actor_id: object) -> str:
-    try:
-        return check_actor_id(actor_id)
-    except ValueError as error:
-        raise ApifyConfigurationError(str(error)) from None
 
 
 def _checked_statuses(statuses: Iterable[str]) -> list[str]:

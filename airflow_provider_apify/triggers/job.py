@@ -13,7 +13,6 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 from airflow_provider_apify import compat, metrics
 from airflow_provider_apify.api.job import Job, JobKind
 from airflow_provider_apify.client.client import Client
-from airflow_provider_apify.client.settings import Source
 from airflow_provider_apify.exceptions import ApifyException
 from airflow_provider_apify.jobs.ownership import Unknown, may_abort
 from airflow_provider_apify.jobs.wait import Limits
@@ -134,7 +133,7 @@ class JobTrigger(BaseTrigger):
         return {"status": "ended", noun: job.summary()}
 
     def _client(self) -> Client:
-        return Client(Source(self.apify_conn_id), self.log)
+        return Client.of(self)
 
 
 async def hold_back(trigger: BaseTrigger, not_before: float | None) -> None:
