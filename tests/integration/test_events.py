@@ -9,15 +9,18 @@ import asyncio
 import datetime as dt
 import itertools
 import json
+import pkgutil
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from airflow_provider_apify import compat
+from airflow_provider_apify.api.job import Job
 from airflow_provider_apify.client import polls
 from airflow_provider_apify.emulator import Emulator, Fault
 from airflow_provider_apify.jobs.ended import Mark
@@ -408,3 +411,55 @@ async def test_many_jobs_come_in_several_events(kind: Kind, apify: Emulator, sto
     async with watched(watcher(kind)) as third:
         await looked(kind)
     assert third.announced == {}
+
+
+# -- what a release leaves behind -------------------------------------------------------------------------------------
+
+LEFT = [
+    json.loads(path.read_text())["event_trigger"]
+    for path in sorted(Path(__file__).with_name("releases").glob("*.json"))
+]
+
+
+@pytest.mark.parametrize("left", LEFT, ids=lambda left: left["payload"]["kind"])
+async def test_a_watcher_of_a_release_goes_on_where_it_was(
+    left: dict[str, Any], apify: Emulator, store: Store, supervisor: Supervisor
+) -> None:
+    kind = KINDS[left["payload"]["kind"]](apify)
+    announced, missed = await start(kind), await start(kind)
+    await asyncio.to_thread(kind.ended, 2)
+    kind.seconds = 60
+    running = await start(kind)
+    first, _, last = (Job.from_api(job) for job in kind.jobs)
+    assert first.started_at and first.finished_at and last.started_at
+    begun = first.started_at.timestamp()
+    ((key, record),) = left["asset_state_store"].items()
+    store.saved[key] = record | {
+        "newest": begun,
+        "unfinished": {running: last.started_at.timestamp()},
+        "handled": {announced: [begun, first.finished_at.timestamp()]},
+    }
+    trigger = pkgutil.resolve_name(left["classpath"])(**left["kwargs"] | {"poll_interval": 0.15})
+    async with watched(trigger) as triggerer:
+        await until(lambda: missed in triggerer.announced)
+        kind.finish(running)
+        await until(lambda: running in store)
+    assert triggerer.announced == {missed: 1, running: 1}
+    assert store.saved.keys() == {key}
+
+
+@pytest.mark.parametrize("left", LEFT, ids=lambda left: left["payload"]["kind"])
+async def test_what_a_watcher_stores_and_sends_now_is_what_a_release_has(
+    left: dict[str, Any], apify: Emulator, store: Store, supervisor: Supervisor
+) -> None:
+    kind = KINDS[left["payload"]["kind"]](apify)
+    assert TRIGGERS[kind.name](**left["kwargs"]).serialize() == (left["classpath"], left["kwargs"])
+    async with watched(watcher(kind)) as triggerer:
+        await looked(kind)
+        job_id = await start(kind)
+        await until(lambda: job_id in store)
+    (sent,) = triggerer.payloads
+    assert left["payload"].keys() <= sent.keys()
+    assert left["payload"]["jobs"][0].keys() <= sent["jobs"][0].keys()
+    (saved,), (record,) = store.saved.values(), left["asset_state_store"].values()
+    assert saved.keys() == record.keys()

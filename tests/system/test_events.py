@@ -6,6 +6,7 @@ The last line of each test is a table: delivered, repeated, lost.
 
 from __future__ import annotations
 
+import itertools
 import json
 import sqlite3
 import time
@@ -24,6 +25,13 @@ from tests.features import WATCHERS
 from tests.system.conftest import CANARY
 
 pytestmark = WATCHERS.needed
+
+
+def start_runs(apify: Emulator, count: int, actor: str = "hello-world") -> list[str]:
+    """Start runs as somebody else would."""
+    url, headers = f"{apify.url}/v2/acts/~{actor}/runs", {"Authorization": f"Bearer {CANARY}"}
+    answers = [requests.post(url, headers=headers, timeout=5) for _ in range(count)]
+    return [str(answer.json()["data"]["id"]) for answer in answers]
 
 
 class Watching:
@@ -55,9 +63,15 @@ class Watching:
 
     def run(self, count: int = 1, actor: str = "hello-world") -> list[str]:
         """Start runs as somebody else would."""
-        url, headers = f"{self.apify.url}/v2/acts/~{actor}/runs", {"Authorization": f"Bearer {CANARY}"}
-        answers = [requests.post(url, headers=headers, timeout=5) for _ in range(count)]
-        return [str(answer.json()["data"]["id"]) for answer in answers]
+        return start_runs(self.apify, count, actor)
+
+    def run_for(self, seconds: float) -> list[str]:
+        """The same for a time, three runs every ten seconds."""
+        ends, runs = time.monotonic() + seconds, []
+        while time.monotonic() < ends:
+            runs += self.run(3)
+            time.sleep(10)
+        return runs
 
     @property
     def announced(self) -> Counter[str]:
@@ -148,23 +162,42 @@ def test_what_ends_while_its_dag_is_paused_is_announced_when_it_runs_again(watch
 
 
 @pytest.mark.long
-def test_an_outage_of_minutes_costs_no_event(watching: Watching) -> None:
+@pytest.mark.timeout(1200)
+def test_an_outage_of_ten_minutes_costs_no_event(watching: Watching) -> None:
     """First Apify cannot be reached, then no triggerer runs; jobs go on to begin and to end."""
     fault = watching.apify.add_fault(Fault("status", "GET", "/v2/actor-runs*", status=503, times=None))
     runs = watching.run(2, "slow-run")
-    for _ in range(12):
-        runs += watching.run(3)
-        time.sleep(10)
+    runs += watching.run_for(300)
     assert fault.fired
     watching.airflow.stop("triggerer")
     watching.apify.clear_faults()
     watching.apify.finish_run(runs[0], "FAILED")
-    for _ in range(12):
-        runs += watching.run(3)
-        time.sleep(10)
+    runs += watching.run_for(300)
     watching.airflow.launch("triggerer")
     watching.announces([runs[0], *runs[2:]])
     watching.apify.finish_run(runs[1])
     watching.announces(runs)
-    assert watching.lost("an outage of 4 minutes") == 0
+    assert watching.lost("an outage of ten minutes") == 0
     wait_until(lambda: watching.consumed() >= set(runs), "the DAG has worked with all")
+
+
+@pytest.mark.long
+def test_the_example_works_with_each_run_once(airflow: LocalAirflow, apify: Emulator) -> None:
+    def pause(is_paused: bool) -> None:
+        airflow.api("PATCH", "/dags/apify_on_run_finished", json={"is_paused": is_paused})
+
+    def worked_with() -> Counter[str]:
+        runs = airflow.api("GET", "/dags/apify_on_run_finished/dagRuns")["dag_runs"]
+        ended = [run["dag_run_id"] for run in runs if run["state"] == "success"]
+        return Counter(itertools.chain(*(airflow.xcom("apify_on_run_finished", run, "work") for run in ended)))
+
+    pause(False)
+    try:
+        wait_until(lambda: any(each.path == "/v2/actor-runs" for each in apify.requests), "it has looked", timeout=90)
+        runs = start_runs(apify, 2)
+        wait_until(lambda: len(worked_with()) == 2, "the DAG has worked with the first", timeout=120)
+        runs += start_runs(apify, 2)
+        wait_until(lambda: len(worked_with()) == 4, "the DAG has worked with the others", timeout=120)
+        assert worked_with() == dict.fromkeys(runs, 1)
+    finally:
+        pause(True)
