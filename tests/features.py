@@ -83,8 +83,8 @@ SKIP_LISTENERS = Feature(
 START_DATE = Feature(
     "start of a try, known after a deferral",
     "start_date" in TIRunContext.model_fields,
-    "When its trigger has crashed, a task waits in the worker for its whole `timeout` and `execution_timeout` again,"
-    " not for the rest of them.",
+    "When its trigger has crashed, a task waits in the worker for its whole `timeout`, `wait_for_capacity` and"
+    " `execution_timeout` again, not for the rest of them.",
 )
 WATCHERS = Feature(
     "acknowledged events of watchers",

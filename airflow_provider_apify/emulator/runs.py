@@ -255,12 +255,12 @@ Options = Annotated[RunOptions, Depends(_options)]
 
 
 @dataclass
-class Filters:
+class ListFilters:
     """What a list leaves out; times are Apify's, statuses are separated by commas."""
 
-    status: str | None = None
-    started_after: Annotated[AwareDatetime | None, Query(alias="startedAfter")] = None
-    started_before: Annotated[AwareDatetime | None, Query(alias="startedBefore")] = None
+    status: str | None
+    started_after: AwareDatetime | None
+    started_before: AwareDatetime | None
 
     def allow(self, run: Run) -> bool:
         at = run.shown_start_at
@@ -270,6 +270,16 @@ class Filters:
             and (self.started_before is None or at <= self.started_before.timestamp())
         )
 
+
+def _filters(
+    status: str | None = None,
+    started_after: Annotated[AwareDatetime | None, Query(alias="startedAfter")] = None,
+    started_before: Annotated[AwareDatetime | None, Query(alias="startedBefore")] = None,
+) -> ListFilters:
+    return ListFilters(status, started_after, started_before)
+
+
+Filters = Annotated[ListFilters, Depends(_filters)]
 
 #: Below ``/v2/acts`` and ``/v2/actors``.
 actor_router = APIRouter()
@@ -289,7 +299,7 @@ async def start_run(
 async def list_actor_runs(
     call: WithToken,
     actor_id: str,
-    filters: Annotated[Filters, Depends()],
+    filters: Filters,
     offset: Count = 0,
     limit: Count = MAX_PAGE,
     desc: Flag = False,
@@ -327,7 +337,7 @@ async def below_last_run(
 @router.get("")
 async def list_runs(
     call: WithToken,
-    filters: Annotated[Filters, Depends()],
+    filters: Filters,
     offset: Count = 0,
     limit: Count = MAX_PAGE,
     desc: Flag = False,

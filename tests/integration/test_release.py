@@ -527,7 +527,9 @@ def test_a_young_build_is_taken_in_place_of_a_new_one(
         again = Runner(runner.supervisor).run_to_end(lambda waits=waits: build(wait_for_completion=waits))  # type: ignore[misc]
         assert (again.state, again.xcoms) == ("success", new.xcoms)
     assert len(apify.builds) == 1
-    assert counted == ["apify.build.started", "apify.build.reused", "apify.build.reused"]
+    # Older Airflows count by the same function.
+    ours = [name for name in counted if name.startswith("apify.")]
+    assert ours == ["apify.build.started", "apify.build.reused", "apify.build.reused"]
     assert f"Reusing build 0.0.1 ({new.xcoms['build_id']}) of Actor ~hello-world" in capsys.readouterr().out
 
 

@@ -25,6 +25,7 @@ from airflow_provider_apify.emulator import Emulator, Fault
 from airflow_provider_apify.jobs import room
 from airflow_provider_apify.operators.run import ApifyRunTaskOperator
 from airflow_provider_apify.triggers.capacity import ApifyCapacityTrigger
+from tests.features import START_DATE
 from tests.kinds import Kind
 from tests.runner import Outcome, Runner, Supervisor, fire, unwrapped
 
@@ -334,6 +335,7 @@ def test_a_resume_without_an_event_tries_once_more(
     assert (outcome.state, event["status"], len(kind.jobs)) == ("success", "ended", 2)
 
 
+@START_DATE.needed
 def test_no_triggerer_until_the_end_of_the_time(occupant: str, kind: Kind, runner: Runner) -> None:
     run_until_the_trigger(kind, runner, wait_for_capacity=1)
     runner.supervisor.first_start -= dt.timedelta(seconds=62)
