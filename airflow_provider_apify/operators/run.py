@@ -152,7 +152,7 @@ class ApifyRunActorOperator(RunOperator):
     :param run_input: the Actor's input: what JSON can say, such as a dict; text or bytes are sent as they are.
         ``None``: no body, so the defaults of the Actor's input schema; ``{}``: an empty object. At most 9,437,184
         bytes. (templated inside; text without ``{{`` or ``{%`` stays as it is, and so does
-        ``literal(...)`` of ``airflow.sdk``)
+        ``literal(...)`` of ``airflow.providers.common.compat.sdk``)
     :param content_type: of a ``run_input`` that is text or bytes, such as ``"text/plain"``. ``None``: it must be JSON.
         (templated)
     :param build: tag or number of the build to run. ``None``: the Actor's default, usually ``latest``. (templated)

@@ -10,7 +10,8 @@ from functools import partial
 from typing import Any
 
 import pytest
-from airflow.sdk import DAG, Asset, literal
+from airflow.providers.common.compat.sdk import literal
+from airflow.sdk import DAG, Asset
 
 from airflow_provider_apify.emulator import Emulator, Fault
 from airflow_provider_apify.operators.build import ApifyBuildOperator
