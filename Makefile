@@ -19,7 +19,7 @@ demo-ui: $(VENV)/.demo ## The same, and Airflow's UI to look around in (AIRFLOW_
 probe: $(VENV)/.demo ## Ask Apify for what the promises rest on, with one build (APIFY_TOKEN=... ACTOR=...).
 	@$(BIN)/python -m probe
 
-test: $(VENV)/.dev ## Run all tests: unit, integration, killed processes, samples of the docs, and a whole Airflow (20 minutes).
+test: $(VENV)/.dev ## Run all tests: unit, integration, killed processes, samples of the docs, and a whole Airflow (half an hour).
 	$(BIN)/python -m pytest -n 4 --dist loadgroup -m "not long" tests/system tests/chaos tests/integration tests/unit
 	$(BIN)/python -m pytest -n 2 tests/docs
 
@@ -38,7 +38,7 @@ matrix: $(VENV)/.dev ## Run unit and integration tests on every Airflow and Pyth
 SEED ?= 0
 ROWS := .rows.json
 
-chaos: $(VENV)/.dev ## Kill workers, triggerers and the scheduler, break answers; SEED=n gives other faults (docs/reliability.md; 20 minutes).
+chaos: $(VENV)/.dev ## Kill workers, triggerers and the scheduler, break answers; SEED=n gives other faults (docs/reliability.md; 45 minutes).
 	@rm -f $(ROWS)
 	@status=0; started=$$(date +%s); run() { $(BIN)/python -m pytest -q --rows $(ROWS) --seed $(SEED) "$$@" || status=1; }; \
 	run -n 2 --hypothesis-seed=$(SEED) -m hypothesis tests/unit; \
