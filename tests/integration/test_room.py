@@ -13,6 +13,7 @@ import threading
 import time
 import warnings
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -269,10 +270,13 @@ def test_a_token_that_may_not_read_limits_tries_patiently(
 ) -> None:
     monkeypatch.setattr(room, "FIRST_PAUSE", 1.0)
     apify.add_fault(Fault("status", path=LIMITS_PATH, times=None, **fault))
-    make_room(kind, occupant, after=2.0)
+    kind.finish(occupant)
+    apify.add_fault(Fault("status", **kind.start_request, **NO_ROOM, times=2))
     outcome = runner.run_to_end(lambda: task(kind, deferrable=deferrable))
-    assert (outcome.state, len(kind.jobs)) == ("success", 2)
-    assert 3 <= kind.starts <= 5, "each pause is longer"
+    assert (outcome.state, kind.starts, len(kind.jobs)) == ("success", 3, 2)
+    sent = [request.at for request in kind.requests if request.method == "POST"]
+    first, second = (later - earlier for earlier, later in pairwise(sent))
+    assert first >= 0.5 and second >= 1.0, "at least half of what each may be, and that doubles"
 
 
 def test_memory_that_nobody_says_is_waited_for_patiently(
