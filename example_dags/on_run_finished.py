@@ -9,7 +9,7 @@ look, a minute, then start a run of the Actor. Needs Airflow 3.3.
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import Any
 
 from airflow.sdk import (
@@ -24,6 +24,8 @@ from airflow.sdk import (
 from airflow_provider_apify import ApifyHook, ApifyRunsEventTrigger
 
 ACTOR = "~hello-world"
+#: Runs that began before are not worked with.
+BEGIN = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
 watcher = ApifyRunsEventTrigger(
     asset_name="hello_world_runs",
@@ -45,29 +47,26 @@ with DAG(
         timetable=CronTriggerTimetable("0 * * * *", timezone="UTC"),
         assets=finished_runs,
     ),
-    start_date=datetime(2026, 1, 1),
+    start_date=BEGIN,
     catchup=False,
     tags=["apify", "example"],
 ):
 
     @task(inlets=[finished_runs], max_active_tis_per_dag=1, retries=2)
-    def work(asset_state_store: Any = None, **context: Any) -> list[str]:
+    def work(asset_state_store: Any = None) -> list[str]:
         """Work with each run once. The events only say that it is time to look."""
-        listed = ApifyHook().list_runs(actor_id=ACTOR)
-        runs = [run for run in listed if run.is_succeeded]
-        done = asset_state_store.get("done")
-        if done is None:  # the first time: not with all runs that there ever were
-            events = context["triggering_asset_events"].get(finished_runs, [])
-            jobs = [job for event in events for job in event.extra["payload"]["jobs"]]
-            announced = {job["run_id"] for job in jobs}
-            done = [run.id for run in runs if run.id not in announced]
-        new = [run for run in reversed(runs) if run.id not in done]
+        done = asset_state_store.get("done") or []
+        new = [
+            run
+            for run in reversed(ApifyHook().list_runs(actor_id=ACTOR))
+            if run.is_succeeded and run.id not in done
+            if run.started_at and run.started_at >= BEGIN
+        ]
         for run in new:
             # load run.dataset_id here, such as into a table
             done.append(run.id)
-            asset_state_store.set("done", done)
-        # What the list shows no more need not be remembered.
-        asset_state_store.set("done", [run.id for run in runs])
+            # A list has 1000 runs, and may lack one that the list before had.
+            asset_state_store.set("done", done[-2000:])
         return [run.id for run in new]
 
     work()

@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from airflow_provider_apify.api.builds import LATEST, Actor, Build, TaggedBuild, check_tag, version_of
-from airflow_provider_apify.api.endpoints import Request, actor_path
+from airflow_provider_apify.api.builds import BUILD, LATEST, Actor, Build, TaggedBuild, check_tag, version_of
+from airflow_provider_apify.api.endpoints import Request, actor_path, check_job_id
 from airflow_provider_apify.api.runs import is_build_number
 
 
@@ -75,6 +75,19 @@ def check_which(build_id: object, build_number: object) -> None:
         raise ValueError(f"build_number must be a build's number such as '0.1.5'; got {build_number!r}")
 
 
+def check_expected_id(expected_build_id: object) -> None:
+    """
+    Check that a build is named by its id.
+
+    :raises ValueError: it is not; the message says so.
+    """
+    if expected_build_id is None:
+        return
+    if isinstance(expected_build_id, str) and is_build_number(expected_build_id):
+        raise ValueError(f"expected_build_id must be the id of a build, not its number; got {expected_build_id!r}")
+    check_job_id(BUILD, expected_build_id)
+
+
 def check_move(actor: Actor, tag: str, build: Build) -> None:
     """
     Check that ``tag`` may be put on ``build``, and that this changes what runs use.
@@ -90,6 +103,21 @@ def check_move(actor: Actor, tag: str, build: Build) -> None:
         raise ValueError(
             f"Actor {name} runs build {actor.default_build} by default, whatever has the tag {tag!r}: moving the tag"
             " would release nothing.\nSet its default build to 'latest' in Apify Console, or move another tag"
+        )
+
+
+def check_not_moved_away(actor: Actor, tag: str, build: Build) -> None:
+    """
+    Check that ``tag``, which was moved to ``build``, is still there.
+
+    :raises TagConflict: somebody else has moved it since.
+    """
+    holder = actor.tagged_builds.get(tag)
+    if _id(holder) != build.id:
+        raise TagConflict(
+            f"This task has moved the tag {tag!r} of Actor {actor.name or actor.id} to build {build} in an earlier try,"
+            f" and somebody else has moved it to {words(holder)} since: a retry does not undo that.\nTo release this"
+            " build all the same, clear the task."
         )
 
 

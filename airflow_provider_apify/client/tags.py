@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from airflow_provider_apify.api import builds, tags
@@ -36,18 +36,24 @@ def move_tag(
     build_number: str | None,
     expected_build_id: str | None,
     keep_previous_as: str | None,
+    moved_before: str | None = None,
+    on_moved: Callable[[str], object] = lambda build_id: None,
 ) -> TagMove:
     """
     Move a tag as ``ApifyHook.tag_build`` says it.
 
     The request is sent only when the tag was just read where it is expected. So it is harmless to send it again after
     an answer that was lost: each time the tag is read before that.
+
+    :param moved_before: id of the build that the tag was moved to for the same purpose before: not again.
+    :param on_moved: called with the build's id as soon as Apify has accepted the move.
     """
     with configuration():
         tag, keep_previous_as = tags.check_tags(tag, keep_previous_as)
         tags.check_which(build_id, build_number)
         if build_id is not None:
             check_job_id(BUILD, build_id)
+        tags.check_expected_id(expected_build_id)
     first = client.get_actor(actor_id)
     with configuration():
         build = client.get(BUILD, build_id or _id_of(client, actor_id, first, str(build_number)))
@@ -55,10 +61,13 @@ def move_tag(
     before = first.tagged_builds.get(tag)
     wanted = tags.changes(first, tag, build, keep_previous_as)
     try:
+        if moved_before == build.id:
+            tags.check_not_moved_away(first, tag, build)
         tags.check_expected(first, tag, build, expected_build_id)
         _warn_of_unfinished(client, log, first, tag)
         if wanted:
             _send(client, first, tag, build, wanted)
+            on_moved(build.id)
             _read_back(client, first, tag, build, wanted)
     except TagConflict as error:
         raise ApifyTagConflictError(str(error)) from None

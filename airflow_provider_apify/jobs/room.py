@@ -43,7 +43,8 @@ class Room:
         """
         Give those who may try to start now.
 
-        Nobody overtakes one who needs more and has waited for longer, who would never get it otherwise.
+        Nobody overtakes one who needs more and has waited for longer, who would never get it otherwise; but for one who
+        needs more than the account has, and never gets it at all.
 
         :param now: seconds by any clock, always the same one.
         """
@@ -51,7 +52,7 @@ class Room:
         free = account.free_mbytes - sum(mbytes for _, mbytes in self._given)
         jobs = account.free_jobs - len(self._given)
         served = set()
-        for waiter in sorted(waiting):
+        for waiter in sorted(waiter for waiter in waiting if waiter.mbytes <= account.most_mbytes):
             if waiter.mbytes > free or jobs < 1:
                 break
             served.add(waiter)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from airflow_provider_apify import compat, metrics
+from airflow_provider_apify import metrics
 from airflow_provider_apify.api.job import Job, JobKind
 from airflow_provider_apify.exceptions import ApifyStartUnclearError, ApifySupersededError
 from airflow_provider_apify.jobs.start import (
@@ -27,6 +27,7 @@ from airflow_provider_apify.jobs.start import (
     Superseded,
     start_once,
 )
+from airflow_provider_apify.lifecycle import store
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -93,8 +94,7 @@ class Attempt:
         """
         ti, dag_run = self.context["ti"], self.context["dag_run"]
         run_started = dag_run.start_date or dag_run.run_after
-        # Automatic retries keep this number, a clear raises it.
-        epoch = max(0, ti.max_tries - (self.task.retries or 0) + 1)
+        epoch = store.epoch(self.task, self.context)
         fingerprint = Fingerprint.of(ti.dag_id, ti.run_id, run_started, ti.task_id, ti.map_index, epoch=epoch)
         first_try = ti.try_number <= 1 and refused is None
         is_retry = ti.try_number > epoch
@@ -189,7 +189,7 @@ class Attempt:
 
     def _recall(self, epoch: int) -> tuple[Remembered | None, Moment | None]:
         """Read what an earlier try wrote down, and since when its attempt starts; survives a clear."""
-        record = _record(self.task, self.context)
+        record = store.read(self.task, self.context, _store_key(self.kind))
         if record is None:
             return None, None
         # The job of another list is none of this attempt's, though the task is the same.
@@ -207,12 +207,6 @@ class Attempt:
             return None, None
 
     def _remember(self, unsure: bool, job_id: str | None) -> None:
-        store = compat.task_state_store(self.context)
-        if store is None:
-            if job_id and not self.task.do_xcom_push:
-                # For the resumption of a deferred task whose triggerer says nothing.
-                self.context["ti"].xcom_push(_store_key(self.kind), job_id)
-            return
         since = self._since.by_apify(self.client.clock_offset)
         record = {
             "task": self.fingerprint.task,
@@ -223,32 +217,20 @@ class Attempt:
             "clock": since.clock.value,
             "unsure": unsure,
         }
-        try:
-            store.set(_store_key(self.kind), record)
-        except Exception as error:
-            self.task.log.warning("Airflow's task state store could not be written (%s): continuing without it.", error)
+        is_there = store.write(self.task, self.context, _store_key(self.kind), record)
+        if not is_there and job_id and not self.task.do_xcom_push:
+            # For the resumption of a deferred task whose triggerer says nothing.
+            self.context["ti"].xcom_push(_store_key(self.kind), job_id)
 
 
 def job_before(task: Any, context: Context) -> str | None:
     """Give the id of the job that this try had before it deferred."""
-    ti, name = context["ti"], f"{task.job_kind.name}_id"
-    key = name if task.do_xcom_push else _store_key(task.job_kind)
+    ti, name, key_in_store = context["ti"], f"{task.job_kind.name}_id", _store_key(task.job_kind)
+    key = name if task.do_xcom_push else key_in_store
     job_id = ti.xcom_pull(task_ids=ti.task_id, key=key, map_indexes=ti.map_index)
-    return job_id or (_record(task, context) or {}).get(name) or None
+    return job_id or (store.read(task, context, key_in_store) or {}).get(name) or None
 
 
 def _store_key(kind: JobKind[Job]) -> str:
     """Key of what a try writes down: in Airflow's task state store, else as an XCom."""
     return f"apify_{kind.name}"
-
-
-def _record(task: Any, context: Context) -> dict[str, Any] | None:
-    store = compat.task_state_store(context)
-    try:
-        record = store.get(_store_key(task.job_kind)) if store is not None else None
-    except KeyError:
-        return None
-    except Exception as error:
-        task.log.warning("Airflow's task state store could not be read (%s): looking at Apify only.", error)
-        return None
-    return record if isinstance(record, dict) else None

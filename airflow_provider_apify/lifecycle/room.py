@@ -95,14 +95,15 @@ def wait_for_room(
     execution = task.execution_timeout
     limits = Limits(waiting.deadline, None if execution is None else waiting.begun + execution.total_seconds())
     subject = f"{task.job_kind.name} of {attempt.subject}"
-    given = task.needed_mbytes()
-    if waiting.refusals == 1 and given is not None:
-        _check_that_it_can_fit(task, client, subject, given)
+    mbytes = task.needed_mbytes()
+    if mbytes is None:
+        mbytes = _asked_for(error)
+    if waiting.refusals == 1 and mbytes is not None:
+        _check_that_it_can_fit(task, client, subject, mbytes)
     left = limits.left(time.time())
     if not left:
         raise _out_of_time(subject, waiting, error, limits)
     task.log.info("%s Waiting for room for a %s, for %.0f s at most.", first_line(error), subject, left)
-    mbytes = given if given is not None else _asked_for(error)
     # A start that may be on its way needs somebody who would abort its job.
     if trigger is None or error.outcome_unknown:
         _wait_here(task, client, mbytes, limits, room.patience(waiting.refusals))

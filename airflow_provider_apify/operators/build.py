@@ -47,7 +47,8 @@ class ApifyBuildOperator(JobOperator):
     :param beta_packages: build with the beta versions of Apify's packages; values as ``use_cache``. (templated)
     :param reuse_if_younger_than: seconds or ``timedelta``: if a good build of this version began less than that ago,
         and has the tag that a new one would get, take it and start none. It is asked for after the task has looked for
-        a build of its own, by retries and clears, too. ``None``: always build. (templated)
+        a build of its own, by retries and clears, too. It may have been built without ``use_cache`` and
+        ``beta_packages``. ``None``: always build. (templated)
     :param wait_for_finish: seconds, 0 to 60, to wait in the worker first, so that a short build is over in this task.
         (templated)
     :param wait_for_completion: wait until the build has ended, and fail if it did not succeed: a bool or ``"true"`` or

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from airflow.sdk import Context, XComArg
 
 
+#: Key of Airflow's task state store for the build that the tag was moved to.
+STORE_KEY = "apify_tag"
+
+
 class ApifyTagBuildOperator(arguments.LiteralsStayText, BaseOperator):
     """
     Move a tag of an Actor to a build, and keep the build that had it under another tag.
@@ -26,7 +30,8 @@ class ApifyTagBuildOperator(arguments.LiteralsStayText, BaseOperator):
     With the tag ``latest`` this releases a build, and rolls back with the id of the build before. One request sets
     both tags, after the tag was read where it is expected; then the task waits for up to 15 s until Apify shows it. If
     the tag is on the build already, nothing is sent, and the other tag stays: so a retry or a clear changes nothing
-    twice. Warns of unfinished builds that may take the tag when they end.
+    twice. On Airflow 3.3, a retry does not move a tag again that an earlier try has moved and that somebody has moved
+    away since. Warns of unfinished builds that may take the tag when they end.
 
     Returns the build's id. Pushes the XComs ``build_id``, ``build_number`` and ``actor_id``, and of the build before
     ``previous_build_id`` and ``previous_build_number``, which are null if there was none; with ``do_xcom_push=False``
@@ -41,9 +46,9 @@ class ApifyTagBuildOperator(arguments.LiteralsStayText, BaseOperator):
     :param build_number: the same by number, such as ``"0.1.5"``. One of the two is needed. (templated)
     :param expected_build_id: id of the build that has the tag now; if another one has it, nothing is moved. Read it at
         the begin of a DAG that takes long, so that no release in between is undone. ``None``: whichever has it when the
-        task runs. (templated)
-    :param keep_previous_as: tag for the build that had ``tag`` before, so that Apify does not delete it some day.
-        ``None``: it gets none. (templated)
+        task runs, or none. (templated)
+    :param keep_previous_as: tag for the build that had ``tag`` before, so that Apify does not delete it some day. Each
+        tag that you release needs another one. ``None``: it gets none. (templated)
     :param apify_conn_id: Airflow connection of type ``apify``. (templated)
     :raises ApifyTagConflictError: the tag is not where it is expected, or somebody else moved it meanwhile. Not
         retried.
@@ -99,18 +104,27 @@ class ApifyTagBuildOperator(arguments.LiteralsStayText, BaseOperator):
     def execute(self, context: Context) -> str:
         from airflow_provider_apify.client.client import Client
         from airflow_provider_apify.client.tags import move_tag
+        from airflow_provider_apify.lifecycle import store
+
+        def write_down(build_id: str) -> None:
+            store.write(self, context, STORE_KEY, {**attempt, "build_id": build_id})
 
         self.console_url = ""  # so that Airflow does not look for it where none can be
         self.actor_id = arguments.checked(check_actor_id, arguments.digits(self.actor_id))
+        tag = arguments.digits(arguments.given(self.tag))
+        attempt = {"epoch": store.epoch(self, context), "tag": tag}
+        earlier = store.read(self, context, STORE_KEY) or {}
         moved = move_tag(
             Client.of(self),
             self.log,
             self.actor_id,
-            arguments.digits(arguments.given(self.tag)),
+            tag,
             build_id=arguments.given(self.build_id),
             build_number=arguments.given(self.build_number),
             expected_build_id=arguments.given(self.expected_build_id),
             keep_previous_as=arguments.digits(arguments.given(self.keep_previous_as)),
+            moved_before=earlier.get("build_id") if earlier.items() >= attempt.items() else None,
+            on_moved=write_down,
         )
         xcoms = {
             "build_id": moved.build_id,

@@ -117,7 +117,7 @@ class ApifyRunsEventTrigger(JobsEventTrigger):
     :param since: when the watcher has not announced anything yet, announce also what began since then: a time with a
         zone, or one in ISO form; no further back than ``max_catch_up``. ``None``: what ends from now on.
     :param max_catch_up: how far back the list of runs is read after a time without triggerer: a ``timedelta`` or
-        seconds, at least 600. What both began and ended before is not announced.
+        seconds, at least 600. What began before, while nobody looked, may not be announced.
     :param poll_interval: from one look at the list to the next: a ``timedelta`` or seconds, at least 10. Watchers with
         the same connection and interval share one look in each triggerer.
     :raises ApifyConfigurationError: an argument cannot be used, or Airflow is older.
@@ -142,7 +142,7 @@ class ApifyBuildsEventTrigger(JobsEventTrigger):
     :param since: when the watcher has not announced anything yet, announce also what began since then: a time with a
         zone, or one in ISO form; no further back than ``max_catch_up``. ``None``: what ends from now on.
     :param max_catch_up: how far back the list of builds is read after a time without triggerer: a ``timedelta`` or
-        seconds, at least 600. What both began and ended before is not announced.
+        seconds, at least 600. What began before, while nobody looked, may not be announced.
     :param poll_interval: from one look at the list to the next: a ``timedelta`` or seconds, at least 10. Watchers with
         the same connection and interval share one look in each triggerer.
     :raises ApifyConfigurationError: an argument cannot be used, or Airflow is older.

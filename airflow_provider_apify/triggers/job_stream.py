@@ -140,14 +140,16 @@ class EndedJobs(SharedStreamProducer):
         wanted = Wanted(self.actor_id and await polls.actor_id(self.actor_id), self.statuses)
         feed = polls.feed(self.kind, self.poll_interval)
         furthest = time.time() - self.max_catch_up
-        down_to = max(mark.down_to, furthest) if mark else furthest
+        # A mark without jobs, as `since` makes it, does not know what has been running for longer.
+        knows = mark and (look is not None or mark.unfinished or mark.handled)
+        down_to = max(mark.down_to, furthest) if mark and knows else furthest
         found = await feed.look(str(id(self)), down_to)
         if mark is None:
             return [], first_mark(found), feed.looks
         if look is None and down_to > mark.down_to and mark.newest:
             log.warning(
-                "Asset %r: %ss that began and ended more than %.0f s ago are not announced, since the list is read no"
-                " further back. Set max_catch_up for more.",
+                "Asset %r: %ss that began more than %.0f s ago and were not seen yet may not be announced, since the"
+                " list is read no further back. Set max_catch_up for more.",
                 self.asset_name,
                 self.kind.name,
                 self.max_catch_up,

@@ -191,6 +191,27 @@ async def test_since_announces_what_began_before_the_first_start(kind: Kind) -> 
     assert old not in triggerer.announced
 
 
+async def test_since_knows_what_has_been_running_for_longer(
+    kind: Kind, monkeypatch: pytest.MonkeyPatch, apify: Emulator
+) -> None:
+    """Even when the newest of the list do not show it."""
+    monkeypatch.setattr(polls, "NEWEST", 4)
+    monkeypatch.setattr(polls, "PAGE_LIMIT", 4)
+    monkeypatch.setattr("airflow_provider_apify.jobs.ended.OVERLAP", 0.01)
+    apify.memory_mbytes = 4096 * 100
+    kind.seconds = 60
+    long_one = await start(kind)
+    await asyncio.sleep(0.1)
+    kind.seconds = 0.05
+    for _ in range(10):
+        await start(kind)
+    await asyncio.sleep(0.2)
+    async with watched(watcher(kind, since=dt.datetime.now(dt.timezone.utc))) as triggerer:
+        await looked(kind)
+        kind.finish(long_one)
+        await until(lambda: long_one in triggerer.announced)
+
+
 @pytest.mark.parametrize("full_lists", [False, True])
 @pytest.mark.parametrize("before", [False, True], ids=["begins while watched", "before"])
 async def test_one_that_ends_after_many_that_began_later(

@@ -26,6 +26,7 @@ from airflow_provider_apify.exceptions import (
 from airflow_provider_apify.hooks.apify import ApifyHook
 from airflow_provider_apify.lifecycle import outcome
 from airflow_provider_apify.operators.tag import ApifyTagBuildOperator
+from tests.features import STORE
 from tests.integration.conftest import operator
 from tests.runner import Outcome, Runner, Supervisor
 
@@ -270,6 +271,24 @@ def test_a_tag_that_is_not_where_it_is_expected_stays(shop: Shop, runner: Runner
     assert (shop.tags, shop.puts) == ({"latest": other}, 0)
 
 
+@STORE.needed
+def test_a_retry_does_not_undo_what_came_after_its_own_move(shop: Shop, runner: Runner) -> None:
+    """The worker was lost after the move; before Airflow noticed, somebody has rolled back."""
+    old, new = shop.build("latest"), shop.build()
+
+    def promote() -> ApifyTagBuildOperator:
+        return release(new, expected_build_id=old, retries=1)
+
+    assert runner.run_to_end(promote).state == "success"
+    shop.tag("latest", old)
+    runner.retry()
+    failed(runner.run_to_end(promote), ApifyTagConflictError, "in an earlier try", f"({old})", "clear the task")
+    assert (shop.tags["latest"], shop.puts) == (old, 1)
+    runner.clear(promote())
+    assert runner.run_to_end(promote).state == "success"
+    assert (shop.tags["latest"], shop.puts) == (new, 2)
+
+
 def test_a_tag_where_it_is_expected_moves(shop: Shop, runner: Runner) -> None:
     old, new = shop.build("latest"), shop.build()
     assert runner.run_to_end(lambda: release(new, expected_build_id=old)).state == "success"
@@ -388,6 +407,13 @@ def test_trouble_while_reading_back_is_waited_out(shop: Shop, apify: Emulator, r
 
 
 # -- what is refused ------------------------------------------------------------------------------------------------
+
+
+def test_a_number_is_no_id(shop: Shop, runner: Runner) -> None:
+    shop.build("latest")
+    outcome = runner.run_to_end(lambda: release(shop.build(), expected_build_id="0.0.1"))
+    failed(outcome, ApifyConfigurationError, "expected_build_id must be the id of a build, not its number; got '0.0.1'")
+    assert shop.puts == 0
 
 
 def test_a_build_that_did_not_succeed_is_refused(shop: Shop, apify: Emulator, runner: Runner) -> None:

@@ -238,10 +238,18 @@ def test_what_can_never_fit_fails_at_once(deferrable: bool, kind: Kind, apify: E
     assert (kind.starts, asked_for_limits(kind)) == (1, 1)
 
 
-def test_an_actor_that_chooses_its_memory_is_not_failed_at_once(kind: Kind, apify: Emulator, runner: Runner) -> None:
+def test_nor_does_an_actor_that_chooses_too_much_memory_wait(kind: Kind, apify: Emulator, runner: Runner) -> None:
+    """Apify's refusal says how much it is."""
+    apify.memory_mbytes = 512
+    outcome = runner.run(task(kind, deferrable=True, retries=1))
+    assert (outcome.state, type(outcome.error).__name__) == ("failed", "ApifyConfigurationError")
+    assert (kind.starts, asked_for_limits(kind)) == (1, 1)
+
+
+def test_where_nobody_says_how_much_it_is_it_waits(kind: Kind, apify: Emulator, runner: Runner) -> None:
     if kind.name == "build":
         pytest.skip("a build takes what it takes")
-    apify.memory_mbytes = 512
+    apify.add_fault(Fault("status", **kind.start_request, **NO_ROOM))
     run_until_the_trigger(kind, runner)
     assert asked_for_limits(kind) == 0
 
@@ -563,6 +571,7 @@ def test_nobody_waits_nobody_asks(apify: Emulator, supervisor: Supervisor) -> No
 
     async def run() -> int:
         await first([waiting_trigger(0)], 0.6)
+        await asyncio.sleep(0.6)  # for a request that was on its way
         asked = len(apify.requests)
         await asyncio.sleep(0.6)
         return len(apify.requests) - asked

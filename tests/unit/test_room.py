@@ -40,6 +40,11 @@ def test_the_oldest_get_what_there_is(
     assert Room().give(account(free_mbytes, free_jobs), reversed(waiting), 0.0) == set(waiting[:served])
 
 
+def test_one_that_never_fits_holds_nobody_up() -> None:
+    too_large, small = waiters(65537, 128)
+    assert Room().give(account(65536), [too_large, small], 0.0) == {small}
+
+
 def test_what_was_given_is_not_given_again_before_it_shows() -> None:
     given = Room()
     first, second = waiters(4096, 4096)
