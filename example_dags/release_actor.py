@@ -62,7 +62,7 @@ with DAG(
 
     @task
     def live(params: dict[str, Any] | None = None) -> str | None:
-        """Give the build that is latest now, if any: if another one is in the end, stop."""
+        """Give the build that is latest, if any: if another one is in the end, stop."""
         actor = ApifyHook().get_actor((params or {})["actor"])
         build = actor.tagged_builds.get("latest")
         return build.build_id if build else None

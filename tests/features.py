@@ -9,7 +9,7 @@ import pytest
 from airflow import providers_manager
 from airflow.models import taskinstance
 from airflow.sdk.api.datamodels._generated import TIRunContext
-from airflow.sdk.execution_time import comms, supervisor, task_runner
+from airflow.sdk.execution_time import comms, context, supervisor, task_runner
 from airflow.triggers.base import BaseEventTrigger, BaseTrigger
 
 
@@ -91,4 +91,10 @@ WATCHERS = Feature(
     hasattr(BaseEventTrigger, "create_shared_stream_producer"),
     "`ApifyRunsEventTrigger` and `ApifyBuildsEventTrigger` are refused when the DAG is parsed.",
 )
-FEATURES = (STORE, ON_KILL, FORWARDED_SIGTERM, LOCK, FORM, RETRY, ALIAS, SKIP_LISTENERS, START_DATE, WATCHERS)
+MASKED = Feature(
+    "secrets of connections masked in rendered templates",
+    hasattr(context, "_mask_connection_secrets"),
+    "A password that an input takes from a connection, as by `{{ conn.shop.password }}`, is readable under *Rendered"
+    " Templates*. Let the Actor read it from its own environment variables instead.",
+)
+FEATURES = (STORE, ON_KILL, FORWARDED_SIGTERM, LOCK, FORM, RETRY, ALIAS, SKIP_LISTENERS, START_DATE, WATCHERS, MASKED)

@@ -30,7 +30,7 @@ RUN = [sample for sample in SAMPLES if not sample.not_run]
 NOT_RUN = {
     ("README.md", "make demo       # builds and a run on a real Airflow; a worker is killed; 3 minutes"),
     ("README.md", "pip install ."),
-    ("README.md", "make test          # all tests on the newest Airflow, about 20 minutes"),
+    ("README.md", "make test          # all tests on the newest Airflow, about half an hour"),
     ("docs/quick-start.md", "make demo"),
     ("docs/guides/into-a-table.md", '"""'),
     ("docs/guides/alerts.md", 'text = "{{ ti.dag_id }}.{{ ti.task_id }} failed: {{ ti.log_url }}"'),

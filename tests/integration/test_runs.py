@@ -17,6 +17,7 @@ from airflow_provider_apify.emulator import Emulator, Fault
 from airflow_provider_apify.operators.build import ApifyBuildOperator
 from airflow_provider_apify.operators.job import JobOperator
 from airflow_provider_apify.operators.run import ApifyRunActorOperator, ApifyRunTaskOperator
+from tests.features import MASKED
 from tests.integration.test_no_orphans import sigterm_when, ti_of, waits
 from tests.kinds import Runs
 from tests.runner import Runner, Supervisor
@@ -174,6 +175,7 @@ def test_a_template_that_cannot_be_rendered_is_named_and_the_way_out_too(kind: R
     assert kind.starts == 0
 
 
+@MASKED.needed
 def test_a_secret_in_an_input_arrives_and_is_masked_in_what_airflow_shows(
     kind: Runs, supervisor: Supervisor, runner: Runner
 ) -> None:
