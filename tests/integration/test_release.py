@@ -280,6 +280,8 @@ def test_a_retry_does_not_undo_what_came_after_its_own_move(shop: Shop, runner: 
         return release(new, expected_build_id=old, retries=1)
 
     assert runner.run_to_end(promote).state == "success"
+    # Frozen with the first release: the next one reads it.
+    assert runner.supervisor.store == {"apify_tag": {"epoch": 1, "tag": "latest", "build_id": new}}
     shop.tag("latest", old)
     runner.retry()
     failed(runner.run_to_end(promote), ApifyTagConflictError, "in an earlier try", f"({old})", "clear the task")
