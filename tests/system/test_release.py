@@ -28,6 +28,13 @@ def tags(apify: Emulator, actor: str = "~scraper") -> dict[str, str]:
     return {tag: build["buildNumber"] for tag, build in shown["data"]["taggedBuilds"].items()}
 
 
+def build(apify: Emulator, actor: str, tag: str) -> None:
+    """Build an Actor as somebody else would."""
+    headers = {"Authorization": f"Bearer {apify.token}"}
+    url = f"{apify.url}/v2/acts/{actor}/builds?version=0.0&tag={tag}&waitForFinish=10"
+    httpx.post(url, headers=headers, trust_env=False, timeout=20).raise_for_status()
+
+
 def states(airflow: LocalAirflow, run: str, dag_id: str = RELEASE) -> dict[str, str]:
     return {key: task["state"] for key, task in airflow.tasks(dag_id, run).items()}
 
@@ -92,11 +99,28 @@ def test_a_release_in_between_is_not_undone(airflow: LocalAirflow, apify: Emulat
     slow = apify.add_fault(Fault("delay", "POST", "/v2/acts/*/runs", seconds=2))
     run = start(RELEASE)
     apify.wait_for(lambda _: slow.fired == 1, timeout=90)
-    headers = {"Authorization": f"Bearer {apify.token}"}
-    url = f"{apify.url}/v2/acts/~scraper/builds?version=0.0&tag=latest&waitForFinish=10"
-    httpx.post(url, headers=headers, trust_env=False, timeout=20).raise_for_status()
+    build(apify, "~scraper", "latest")
     assert airflow.wait_for_run(RELEASE, run) == "failed"
     assert states(airflow, run)["promote"] == "failed"
     assert "Somebody else has moved it meanwhile" in airflow.task_log(RELEASE, run, "promote", 1)
     assert tags(apify)["latest"] == "0.0.3"
     count_jobs(1, puts(apify))
+
+
+def test_two_releases_at_once_end_in_one_state(airflow: LocalAirflow, apify: Emulator, start: Start) -> None:
+    for tag in ("latest", "candidate", "candidate"):
+        build(apify, "~hello-world", tag)
+    # Both have read the tag before either has moved it.
+    slow = apify.add_fault(Fault("delay", "PUT", "/v2/acts/*", seconds=5, times=2))
+    run = start("two_releases")
+    airflow.wait_for_run("two_releases", run)
+    ended = states(airflow, run, "two_releases")
+    good = [number for number, key in (("0.0.2", "promote[0]"), ("0.0.3", "promote[1]")) if ended[key] == "success"]
+    live, kept = (tags(apify, "~hello-world")[tag] for tag in ("latest", "previous"))
+    assert slow.fired == 2
+    assert live in good
+    assert kept in {"0.0.1", *good} - {live}
+    for index, key in enumerate(("promote[0]", "promote[1]")):
+        if ended[key] == "failed":
+            log = airflow.task_log("two_releases", run, "promote", map_index=index)
+            assert "Somebody else has moved the tag 'latest'" in log

@@ -10,6 +10,7 @@ from stalling import StallingOperator  # type: ignore[import-not-found]
 
 from airflow_provider_apify.operators.build import ApifyBuildOperator
 from airflow_provider_apify.operators.run import ApifyRunActorOperator
+from airflow_provider_apify.operators.tag import ApifyTagBuildOperator
 from airflow_provider_apify.sensors.build import ApifyBuildSensor
 
 DEFAULTS: dict[str, Any] = {"retries": 1, "retry_delay": timedelta(seconds=1)}
@@ -123,3 +124,7 @@ for dag_id, options in SENSORS.items():
             return f"{summary['build_number']} {summary['status']} {summary['stats']['computeUnits']}"
 
         use(wait.output)  # type: ignore[arg-type]
+
+with dag("two_releases"):
+    releases = ApifyTagBuildOperator.partial(task_id="promote", actor_id="{{ params.actor }}", tag="latest")
+    releases.expand(build_number=["0.0.2", "0.0.3"])
