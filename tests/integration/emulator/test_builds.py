@@ -99,7 +99,7 @@ def test_a_long_poll_ends_with_the_build(api: Api, emulator: Emulator) -> None:
         waiting = pool.submit(api.build, build["id"], wait=999999)
         emulator.wait_for(lambda e: len(e.requests) == 2)
         emulator.finish_build(build["id"], "FAILED")
-        assert waiting.result(timeout=2)["status"] == "FAILED"
+        assert waiting.result(timeout=20)["status"] == "FAILED"
 
 
 def test_a_long_poll_that_ends_first_shows_the_build_as_it_is(api: Api, emulator: Emulator) -> None:
@@ -108,7 +108,7 @@ def test_a_long_poll_that_ends_first_shows_the_build_as_it_is(api: Api, emulator
     assert build["status"] == "READY"
     began = time.monotonic()
     assert api.build(build["id"], wait=0.2)["status"] == "READY"
-    assert 0.2 <= time.monotonic() - began < 2
+    assert 0.2 <= time.monotonic() - began < 20
 
 
 def test_a_long_poll_is_clipped_at_60_seconds(api: Api, emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
