@@ -273,10 +273,10 @@ def test_a_start_that_arrives_while_the_retry_looks(rig: Rig, kind: Kind) -> Non
 def test_a_start_that_arrives_after_the_retry_has_looked(rig: Rig, kind: Kind) -> None:
     """Nobody can foresee it, so there are two jobs; the next look keeps the older one."""
     rig.airflow.store = 404
-    task = lose(rig, LATE, rig.task(retries=2))
+    task = lose(rig, in_apify({"kind": "delay", "seconds": 12}, start_is_sent), rig.task(retries=2))
     task.retry()
     task.waits_for()
-    kind.started(2)
+    kind.started(2, timeout=30)
     task.workers[-1].lose()
     task.retry()
     ends_well(task, kind, "SUCCEEDED", "ABORTED")
