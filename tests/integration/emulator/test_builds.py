@@ -43,7 +43,7 @@ def test_a_build_passes_through_its_statuses(api: Api, emulator: Emulator, actor
         if build["status"] != seen[-1]:
             seen.append(build["status"])
     assert seen == statuses
-    assert 700 <= build["stats"]["durationMillis"] < 1500
+    assert 700 <= build["stats"]["durationMillis"] < 60_000
     assert build["usageTotalUsd"] == pytest.approx(build["stats"]["computeUnits"] * 0.3)
 
 
