@@ -2,9 +2,10 @@
 What it takes to bring a dataset into a file, on a disk and on an S3 server.
 
 Datasets of 200,000 items (180 MB) and of 2,000,000 come from the emulator, as JSONL and not packed, in a process of its
-own that makes the items as they are read. Files are written to the disk of this machine, and to an S3 server (moto) in
-another process. Each measurement is a process of its own: time is wall time; memory is the most that the process holds,
-above what it holds after its imports. In turn:
+own that makes the items as they are read. They have not changed for a minute: at the end of younger ones, the operator
+waits for late items for up to six seconds after its start. Files are written to the disk of this machine, and to an S3
+server (moto) in another process. Each measurement is a process of its own: time is wall time; memory is the most that
+the process holds, above what it holds after its imports. In turn:
 
 - ``bare``: one request, whose answer ``requests`` streams into ``ObjectStoragePath.open("wb")``, a megabyte at a time.
   It notices neither a cut answer nor half a file.
@@ -208,10 +209,13 @@ def serve(what: str, sizes: list[int]) -> None:
         signal.sigwait(ending)
         # It would wait for connections that are kept alive.
         os._exit(0)
+    from airflow_provider_apify.client import items
     from airflow_provider_apify.emulator import Emulator
 
     with Emulator(token=common.TOKEN, gzip=False) as emulator:
-        print(emulator.url, *(emulator.add_dataset(count=size, lines=lines) for size in sizes), flush=True)
+        datasets = [emulator.add_dataset(count=size, lines=lines) for size in sizes]
+        time.sleep(items.SETTLED + 1)
+        print(emulator.url, *datasets, flush=True)
         signal.sigwait(ending)
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from airflow_provider_apify.api import endpoints
 from airflow_provider_apify.api.endpoints import Answer, Request, parameters
+from airflow_provider_apify.api.fields import time as time_of
 
 #: What names of fields may be given as: also as Apify's API has it, with commas between them.
 Names = Iterable[str] | str | None
@@ -74,6 +76,15 @@ def get_items(dataset_id: object, filters: Filters, *, offset: int, limit: int) 
     """
     query = parameters(format="jsonl", offset=offset or None, limit=limit) + filters.query
     return Request("GET", f"{_dataset_path(dataset_id)}/items", query, answer=Answer.TEXT)
+
+
+def get_dataset(dataset_id: object) -> Request:
+    return Request("GET", _dataset_path(dataset_id))
+
+
+def modified_at(data: object) -> datetime | None:
+    """Give when a dataset, as Apify shows it, has changed last; ``None`` if it does not say so."""
+    return time_of(data, "modifiedAt") if isinstance(data, Mapping) else None
 
 
 def get_record(store_id: object, key: object) -> Request:

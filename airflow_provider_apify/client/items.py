@@ -19,6 +19,7 @@ from airflow_provider_apify.api.fields import is_json
 from airflow_provider_apify.api.storages import Filters
 from airflow_provider_apify.client import wire
 from airflow_provider_apify.client.failures import as_airflow_error
+from airflow_provider_apify.exceptions import ApifyApiError
 
 if TYPE_CHECKING:
     from airflow_provider_apify.client.client import Client
@@ -28,6 +29,8 @@ PAGE = 50_000
 
 #: Seconds after which an item that was stored can be read.
 LATE = 6.0
+#: Seconds after which a dataset that does not change counts as complete. Its counter is late, so its time may be, too.
+SETTLED = 60.0
 
 _NO_FILTERS = Filters()
 _COUNT = "X-Apify-Pagination-Count"
@@ -54,14 +57,14 @@ def read(
 
     :param offset: how many stored items to pass over.
     :param limit: how many stored items to look at; ``None``: all.
-    :param late: seconds to wait at the end before looking once more: the newest items may come late.
+    :param late: seconds from now for which the newest items may still come: then the end is looked at once more.
     :raises ValueError: an argument cannot be used. The iterator raises ``ApifyApiError``.
     """
     for name, value in (("offset", offset), ("limit", limit)):
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
             raise ValueError(f"{name} must be a whole number from 0; got {value!r}")
     storages.get_items(dataset_id, filters, offset=offset, limit=1)
-    return _read(client, dataset_id, filters, offset, limit, late)
+    return _read(client, dataset_id, filters, offset, limit, time.monotonic() + late if late else None)
 
 
 def parsed(blocks: Iterable[Block]) -> Iterator[dict[str, Any]]:
@@ -90,7 +93,21 @@ def seconds_late(client: Client, finished_at: datetime | None) -> float:
     """
     if finished_at is None:
         return LATE
-    return min(max(0.0, finished_at.timestamp() + LATE - time.time() - (client.clock_offset or 0.0)), LATE)
+    return min(max(0.0, LATE - seconds_since(client, finished_at)), LATE)
+
+
+def dataset_seconds_late(client: Client, dataset_id: str) -> float:
+    """Give the same for a dataset of which no run is known: nothing if it has not changed for a minute."""
+    try:
+        changed = client.call(storages.get_dataset(dataset_id), storages.modified_at, attempts=1)
+    except ApifyApiError:
+        return LATE  # what is wrong, the request for items says
+    return 0.0 if changed and seconds_since(client, changed) > SETTLED else LATE
+
+
+def seconds_since(client: Client, moment: datetime) -> float:
+    """Give how long ago something was, by Apify's clock."""
+    return time.time() + (client.clock_offset or 0.0) - moment.timestamp()
 
 
 def count_items(client: Client, dataset_id: str, most: int, *, late: float = 0.0) -> int:
@@ -99,18 +116,18 @@ def count_items(client: Client, dataset_id: str, most: int, *, late: float = 0.0
 
 
 def _read(
-    client: Client, dataset_id: str, filters: Filters, offset: int, limit: int | None, late: float
+    client: Client, dataset_id: str, filters: Filters, offset: int, limit: int | None, late_until: float | None
 ) -> Iterator[Block]:
     end = None if limit is None else offset + limit
     while end is None or offset < end:
         page = _Page(client, dataset_id, filters, offset, PAGE if end is None else min(PAGE, end - offset))
         yield from page.blocks()
         stored = page.items if filters == _NO_FILTERS else (yield from _rest(page))
-        if not stored and not late:
+        if not stored and late_until is None:
             return
-        if not stored:
-            client.pause(late)
-            late = 0.0
+        if not stored and late_until is not None:
+            client.pause(max(0.0, late_until - time.monotonic()))
+            late_until = None
         offset += stored
 
 

@@ -152,7 +152,7 @@ class ApifyDatasetToObjectStorageOperator(arguments.LiteralsStayText, TellsLinea
         finally:
             client.close()
 
-    def _write(self, client: Client, filters: Filters, dataset_id: str, late: float) -> dict[str, Any]:
+    def _write(self, client: Client, filters: Filters, dataset_id: str, late: float | None) -> dict[str, Any]:
         from airflow_provider_apify.client import items
 
         self.known_job = {"dataset_id": dataset_id, "run_id": arguments.given(self.run_id)}
@@ -176,6 +176,8 @@ class ApifyDatasetToObjectStorageOperator(arguments.LiteralsStayText, TellsLinea
                     f" such as {other}.\nGive another target, or set overwrite=True, which replaces it."
                 )
             target.remove_own_manifest()
+        if late is None:
+            late = items.dataset_seconds_late(client, dataset_id)
         blocks = items.read(client, dataset_id, filters, late=late)
         files: list[Entry] = []
         with target.staging() as directory:
@@ -241,13 +243,13 @@ class ApifyDatasetToObjectStorageOperator(arguments.LiteralsStayText, TellsLinea
             )
         return filters
 
-    def _dataset(self, client: Client) -> tuple[str, float]:
-        """Give the dataset's id, and for how many seconds its last items may still come."""
-        from airflow_provider_apify.client.items import LATE, seconds_late
+    def _dataset(self, client: Client) -> tuple[str, float | None]:
+        """Give the dataset's id, and for how many seconds its last items may still come; ``None``: not known."""
+        from airflow_provider_apify.client.items import seconds_late
 
         if not self._by_run:
             dataset_id = arguments.given(arguments.digits(self.dataset_id))
-            return arguments.checked(lambda value: check_id("dataset_id", value, "dataset"), dataset_id), LATE
+            return arguments.checked(lambda value: check_id("dataset_id", value, "dataset"), dataset_id), None
         run = client.get(RUN, arguments.given(arguments.digits(self.run_id)))
         if not run.dataset_id:
             raise ApifyException(f"Apify does not show the dataset of run {run}.")

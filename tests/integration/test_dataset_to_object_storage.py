@@ -9,6 +9,7 @@ import gzip
 import io
 import json
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -196,6 +197,17 @@ def test_items_that_come_late_are_waited_for(
         headers={"Authorization": f"Bearer {apify.token}"},
         timeout=5,
     ).raise_for_status()
+    written(run=run, dataset_id=dataset, target=target)
+    assert read(target) == [{"n": 1}]
+
+
+def test_a_dataset_that_has_not_changed_for_long_is_complete(
+    run: Run, apify: Emulator, target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(items, "LATE", 600.0)
+    monkeypatch.setattr(items, "SETTLED", 0.5)
+    dataset = apify.add_dataset([{"n": 1}])
+    time.sleep(2)  # the clock of answers has seconds only
     written(run=run, dataset_id=dataset, target=target)
     assert read(target) == [{"n": 1}]
 
