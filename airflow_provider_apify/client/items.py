@@ -123,9 +123,9 @@ def _read(
         page = _Page(client, dataset_id, filters, offset, PAGE if end is None else min(PAGE, end - offset))
         yield from page.blocks()
         stored = page.items if filters == _NO_FILTERS else (yield from _rest(page))
-        if not stored and late_until is None:
-            return
-        if not stored and late_until is not None:
+        if not stored:
+            if late_until is None:
+                return
             client.pause(max(0.0, late_until - time.monotonic()))
             late_until = None
         offset += stored

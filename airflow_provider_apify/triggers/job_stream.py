@@ -140,9 +140,11 @@ class EndedJobs(SharedStreamProducer):
         wanted = Wanted(self.actor_id and await polls.actor_id(self.actor_id), self.statuses)
         feed = polls.feed(self.kind, self.poll_interval)
         furthest = time.time() - self.max_catch_up
-        # A mark without jobs, as `since` makes it, does not know what has been running for longer.
-        knows = mark and (look is not None or mark.unfinished or mark.handled)
-        down_to = max(mark.down_to, furthest) if mark and knows else furthest
+        if mark is None or (look is None and not (mark.unfinished or mark.handled)):
+            # A mark without jobs, as `since` makes it, does not know what has been running for longer.
+            down_to = furthest
+        else:
+            down_to = max(mark.down_to, furthest)
         found = await feed.look(str(id(self)), down_to)
         if mark is None:
             return [], first_mark(found), feed.looks

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
@@ -65,6 +65,15 @@ def api(emulator: Emulator) -> Iterator[Api]:
 
 anyone = httpx.Client(verify=False, timeout=10)
 """A client without a token; without certificates, whose loading would slow every test down."""
+
+
+def streamed(url: str, end: Callable[[], object]) -> tuple[str, str]:
+    """Read a log that is streamed: give what came first, and what came after ``end`` was called."""
+    with anyone.stream("GET", url) as stream:
+        chunks = stream.iter_text()
+        first = next(chunks)
+        end()
+        return first, "".join(chunks)
 
 
 def error(answer: httpx.Response) -> tuple[int, str]:

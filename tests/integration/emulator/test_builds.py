@@ -11,7 +11,7 @@ import pytest
 
 from airflow_provider_apify.emulator import Actor, Emulator, call
 
-from .conftest import Api, anyone, error
+from .conftest import Api, anyone, error, streamed
 
 LOG_LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z \S.*")
 
@@ -230,11 +230,7 @@ def test_the_log_grows_while_the_build_runs(api: Api, emulator: Emulator) -> Non
 def test_a_streamed_log_ends_with_the_build(api: Api, emulator: Emulator) -> None:
     emulator.build_seconds = 60
     build = api.start()
-    with anyone.stream("GET", f"{emulator.url}/v2/logs/{build['id']}?stream=1") as stream:
-        chunks = stream.iter_text()
-        first = next(chunks)
-        emulator.finish_build(build["id"])
-        rest = "".join(chunks)
+    first, rest = streamed(f"{emulator.url}/v2/logs/{build['id']}?stream=1", lambda: emulator.finish_build(build["id"]))
     assert first and rest
     assert first + rest == api("GET", f"/logs/{build['id']}").text
 

@@ -15,7 +15,7 @@ import pytest
 
 from airflow_provider_apify.emulator import Actor, Emulator
 
-from .conftest import Api, anyone, error
+from .conftest import Api, anyone, error, streamed
 
 NEEDED = {"startUrls": [{"url": "https://example.com"}]}
 
@@ -216,11 +216,9 @@ def test_the_log_says_how_a_run_ended(api: Api) -> None:
 def test_a_streamed_log_ends_with_the_run(api: Api, emulator: Emulator) -> None:
     emulator.run_seconds = 60
     run = api.start_run()
-    with anyone.stream("GET", f"{emulator.url}/v2/actor-runs/{run['id']}/log?stream=1") as stream:
-        chunks = stream.iter_text()
-        first = next(chunks)
-        emulator.finish_run(run["id"])
-        rest = "".join(chunks)
+    first, rest = streamed(
+        f"{emulator.url}/v2/actor-runs/{run['id']}/log?stream=1", lambda: emulator.finish_run(run["id"])
+    )
     assert first and rest
     assert first + rest == api("GET", f"/logs/{run['id']}").text
 
